@@ -1,0 +1,1 @@
+//! Encoded images: what their headers say, and their pixels where statistics need them.
