@@ -232,6 +232,9 @@ mod tests {
         fn delete(&self, key: &str) -> Result<(), StoreError> {
             self.0.delete(key)
         }
+        fn sweep(&self) -> Result<(), StoreError> {
+            self.0.sweep()
+        }
     }
 
     #[test]

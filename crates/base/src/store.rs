@@ -1,6 +1,6 @@
 //! Objects under a root: the only way data enters and leaves.
 //!
-//! Six operations, chosen because a POSIX folder (NFS included) and an object store both offer them with the same promise:
+//! A few operations, chosen because a POSIX folder (NFS included) and an object store both offer them with the same promise:
 //!
 //! - an object appears whole or not at all ([`Store::create`]);
 //! - of several that try to create the same key by [`Store::put_if_absent`], at most one is told that it did.
@@ -48,7 +48,7 @@ pub enum StoreError {
         /// The full location asked for.
         key: String,
     },
-    /// The location can never be served: a scheme this build has not, or a key that leaves the root.
+    /// The location can never be served: a scheme this build has not, a key that leaves the root, a missing permission.
     #[error("{location}: {problem}")]
     Unsupported {
         /// The location asked for.
@@ -115,6 +115,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// If the storage fails.
     fn delete(&self, key: &str) -> Result<(), StoreError>;
+
+    /// Removes what killed processes left of unfinished uploads. Only for when no other process writes here.
+    ///
+    /// # Errors
+    /// If the storage fails.
+    fn sweep(&self) -> Result<(), StoreError>;
 }
 
 impl dyn Store + '_ {
@@ -254,6 +260,10 @@ mod tests {
         upload.write_all(b"half").unwrap();
         std::mem::forget(upload); // as a kill would
         assert_eq!(store.list("").unwrap(), []);
+        assert!(root.join("work/tmp").exists());
+        store.sweep().unwrap();
+        assert!(!root.join("work/tmp").exists());
+        store.sweep().unwrap();
     }
 
     #[test]

@@ -68,17 +68,14 @@ pub struct ResampleError {
     pub sample: usize,
 }
 
-/// Runs every job, in parallel.
-///
-/// # Errors
-/// The first (by job, then part, then sample) row that is not a rotation under a `slerp` policy.
+/// Runs every job, in parallel, and returns what failed: for each failed job the first (by part, then sample) row that is
+/// not a rotation under a `slerp` policy. The other jobs are complete.
 ///
 /// # Panics
 /// If a part does not fit its feature or its output: the caller's shapes are wrong.
-pub fn resample(jobs: &mut [Job<'_>]) -> Result<(), ResampleError> {
-    let failures: Vec<ResampleError> =
-        jobs.par_iter_mut().enumerate().filter_map(|(index, job)| run(index, job).err()).collect();
-    failures.into_iter().next().map_or(Ok(()), Err)
+#[must_use]
+pub fn resample(jobs: &mut [Job<'_>]) -> Vec<ResampleError> {
+    jobs.par_iter_mut().enumerate().filter_map(|(index, job)| run(index, job).err()).collect()
 }
 
 fn run(index: usize, job: &mut Job<'_>) -> Result<(), ResampleError> {
@@ -256,7 +253,7 @@ mod tests {
     fn one(values: Values<'_>, width: usize, policy: Policy, located: &Located) -> Vec<f32> {
         let mut out = vec![0.0; located.left.len() * width];
         let parts = vec![part(values, width, policy, located)];
-        resample(&mut [Job { out: &mut out, width, parts }]).unwrap();
+        assert_eq!(resample(&mut [Job { out: &mut out, width, parts }]), []);
         out
     }
 
@@ -352,7 +349,7 @@ mod tests {
                         parts: vec![part(Values::F64(&values), 4,
                             if i % 2 == 0 { Policy::Linear } else { Policy::Slerp(Rotation::QuaternionWxyz) }, &found)],
                     }).collect();
-                    resample(&mut jobs).unwrap();
+                    assert_eq!(resample(&mut jobs), []);
                     outs.concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
                 })
             };
@@ -375,7 +372,7 @@ mod tests {
                 ..part(Values::I64(&[0, 10, 0, 11, 0, 12, 0, 13, 0, 14]), 2, Policy::Hold, &fast_at)
             },
         ];
-        resample(&mut [Job { out: &mut out, width: 3, parts }]).unwrap();
+        assert_eq!(resample(&mut [Job { out: &mut out, width: 3, parts }]), []);
         assert_eq!(out, [10.0, 1.0, 2.0, 12.0, 2.0, 3.0, 14.0, 3.0, 4.0]);
     }
 
@@ -388,7 +385,7 @@ mod tests {
             nan_outside: true,
             ..part(Values::F32(&[1.0, 4.0, 5.0]), 1, Policy::Linear, &found)
         }];
-        resample(&mut [Job { out: &mut out, width: 1, parts }]).unwrap();
+        assert_eq!(resample(&mut [Job { out: &mut out, width: 1, parts }]), []);
         assert!(out[0].is_nan() && out[6].is_nan());
         assert_eq!(out[1..6], [1.0, 1.0, 1.0, 4.0, 5.0]);
     }
@@ -400,7 +397,7 @@ mod tests {
         let values = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
         let mut out = vec![0.0; 12];
         let parts = vec![part(Values::F32(&values), 4, Policy::Slerp(Rotation::QuaternionXyzw), &found)];
-        let error = resample(&mut [Job { out: &mut out, width: 4, parts }]).unwrap_err();
-        assert_eq!((error.job, error.part, error.sample), (0, 0, 1));
+        let errors = resample(&mut [Job { out: &mut out, width: 4, parts }]);
+        assert_eq!(errors, [ResampleError { job: 0, part: 0, sample: 1 }]);
     }
 }

@@ -40,6 +40,7 @@ impl LocalStore {
         move |source| match source.kind() {
             // A path that runs through a file does not exist either.
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::NotFound { key },
+            io::ErrorKind::PermissionDenied => StoreError::Unsupported { location: key, problem: source.to_string() },
             _ => StoreError::Unavailable { key, source },
         }
     }
@@ -53,7 +54,7 @@ impl LocalStore {
 
     fn walk(&self, dir: &Path, prefix: &str, out: &mut Vec<Object>) -> io::Result<()> {
         let entries = match fs::read_dir(dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
             entries => entries?,
         };
         for entry in entries {
@@ -153,6 +154,13 @@ impl Store for LocalStore {
         match fs::remove_file(self.path(key)?) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result.map_err(self.failed(key)),
+        }
+    }
+
+    fn sweep(&self) -> Result<(), StoreError> {
+        match fs::remove_dir_all(self.path(&self.scratch)?) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(self.failed(&self.scratch)),
         }
     }
 }

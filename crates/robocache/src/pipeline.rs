@@ -1,0 +1,266 @@
+//! The first pass: every shard's episodes read, put on the grid and staged.
+//!
+//! For one shard three stages run at once, each waiting for the next through a channel of one batch:
+//!
+//! - *read* (a thread): consumes the shard's pieces, produces batches of episodes, waits for *resample*;
+//! - *resample* (the caller, on all cores): consumes batches, produces rows, waits for *write*;
+//! - *write* (a thread): consumes rows, produces the staged file.
+//!
+//! A batch ends at `--batch-size` episodes or [`BATCH_BYTES`], so memory is bounded by three batches and one episode
+//! whatever the dataset's size. An episode that cannot be used is recorded with its reason; the others go on.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use base::publish::{Completion, Ledger};
+use base::shutdown::Shutdown;
+use base::store::{Store, Upload};
+use base::telemetry::Progress;
+use serde::{Deserialize, Serialize};
+use trajectory::read::ReadError;
+use trajectory::write::{Format, Rate, ShardSummary, ShardWriter, WriteError};
+use trajectory::{Finding, Frames, Trajectory};
+
+use crate::align::align;
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Shard};
+use crate::source::{Input, SourceRead};
+
+/// Payload after which a batch is full even if episodes are few.
+const BATCH_BYTES: usize = 256 << 20;
+
+/// What came of one shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShardOutcome {
+    /// Where its rows are staged; `None` if there are none.
+    pub(crate) staged: Option<String>,
+    pub(crate) summary: ShardSummary,
+    pub(crate) skipped: Vec<Skipped>,
+    /// What was noticed, with the number of episodes it was noticed in.
+    pub(crate) findings: Vec<(Finding, u64)>,
+    pub(crate) sources: Vec<SourceRead>,
+}
+
+/// An episode, or the rest of a recording, that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Skipped {
+    pub(crate) file: String,
+    pub(crate) episode: Option<u64>,
+    pub(crate) feature: Option<String>,
+    pub(crate) sample: Option<u64>,
+    pub(crate) byte: Option<u64>,
+    pub(crate) reason: String,
+}
+
+impl From<ReadError> for Skipped {
+    fn from(error: ReadError) -> Self {
+        let place = *error.place;
+        Self {
+            file: place.file,
+            episode: place.episode,
+            feature: place.feature,
+            sample: place.index,
+            byte: place.offset,
+            reason: error.problem,
+        }
+    }
+}
+
+/// What the first pass works with.
+pub(crate) struct FirstPass<'a> {
+    pub(crate) input: &'a Input,
+    pub(crate) plan: &'a Plan,
+    pub(crate) format: Format,
+    pub(crate) rate: Rate,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) progress: &'a Progress,
+    pub(crate) shutdown: &'a Shutdown,
+    pub(crate) batch_size: usize,
+    /// Told of every episode left out, once.
+    pub(crate) report: &'a (dyn Fn(&ReadError) + Sync),
+}
+
+type Batch = Vec<Result<Trajectory, ReadError>>;
+
+/// One episode's rows (several entries where gaps cut it), or what is wrong with it.
+type Rows = Vec<Result<Vec<Frames>, ReadError>>;
+
+impl FirstPass<'_> {
+    /// Does every shard that is not done yet and returns what came of all, in order.
+    pub(crate) fn run(&self) -> Result<Vec<ShardOutcome>> {
+        let shards = self.plan.job.shards.iter().enumerate();
+        shards.map(|(number, shard)| self.shard(&format!("shard-{number:05}"), shard)).collect()
+    }
+
+    fn shard(&self, task: &str, shard: &Shard) -> Result<ShardOutcome> {
+        if let Some(outcome) = self.ledger.outcome::<ShardOutcome>(task)? {
+            self.progress.read(shard.bytes());
+            for episode in &outcome.summary.episodes {
+                self.progress.done(episode.length);
+            }
+            return Ok(outcome);
+        }
+        let key = self.ledger.staging_key(task);
+        let outcome = self.stage(shard, &key)?;
+        match self.ledger.complete(task, outcome.clone())? {
+            Completion::Won => Ok(outcome),
+            Completion::Lost => {
+                self.store.delete(&key)?;
+                let standing = self.ledger.outcome(task)?;
+                standing.ok_or_else(|| Error::invalid(format!("{task} was done by another process and is gone again")))
+            }
+        }
+    }
+
+    /// Runs the three stages.
+    fn stage(&self, shard: &Shard, key: &str) -> Result<ShardOutcome> {
+        let (to_resample, batches) = sync_channel::<Batch>(1);
+        let (to_write, rows) = sync_channel::<Rows>(1);
+        thread::scope(|scope| {
+            let reading = scope.spawn(move || self.read(shard, &to_resample));
+            let writing = scope.spawn(move || self.write(key, rows));
+            let findings = self.resample(batches, &to_write);
+            drop(to_write);
+            let sources = reading.join().expect("the reading stage does not panic")?;
+            let (staged, summary, skipped) = writing.join().expect("the writing stage does not panic")?;
+            Ok(ShardOutcome { staged, summary, skipped, findings, sources })
+        })
+    }
+
+    fn read(&self, shard: &Shard, batches: &SyncSender<Batch>) -> Result<Vec<SourceRead>> {
+        let open: RefCell<(Batch, usize)> = RefCell::default();
+        let flush = || {
+            let (batch, _) = open.take();
+            // A closed channel means that a later stage failed, which reports for itself.
+            batch.is_empty() || batches.send(batch).is_ok()
+        };
+        let mut sources = Vec::new();
+        for piece in &shard.pieces {
+            let mut alive = true;
+            let read = self.input.read(
+                piece.recording,
+                piece.range(),
+                &|bytes| self.progress.read(bytes),
+                &mut |episode| {
+                    let full = {
+                        let (batch, bytes) = &mut *open.borrow_mut();
+                        *bytes += episode.as_ref().map_or(0, |trajectory| trajectory.byte_len());
+                        batch.push(episode.map(|trajectory| *trajectory));
+                        batch.len() >= self.batch_size || *bytes >= BATCH_BYTES
+                    };
+                    alive = (!full || flush()) && self.shutdown.requested().is_none();
+                    if alive { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                },
+            )?;
+            if let Some(exit) = self.shutdown.requested() {
+                return Err(Error::Stopped(exit));
+            }
+            sources.extend(read);
+            if !alive {
+                break;
+            }
+        }
+        flush();
+        Ok(sources)
+    }
+
+    fn resample(&self, batches: Receiver<Batch>, rows: &SyncSender<Rows>) -> Vec<(Finding, u64)> {
+        let mut findings: BTreeMap<Finding, u64> = BTreeMap::new();
+        for batch in batches {
+            for finding in batch.iter().flatten().flat_map(|trajectory| &trajectory.findings) {
+                *findings.entry(finding.clone()).or_default() += 1;
+            }
+            if rows.send(align_in_order(batch, &self.plan.job.recipe)).is_err() {
+                break; // the writing stage failed, which reports for itself
+            }
+        }
+        findings.into_iter().collect()
+    }
+
+    fn write(&self, key: &str, rows: Receiver<Rows>) -> Result<(Option<String>, ShardSummary, Vec<Skipped>)> {
+        let sink = Sink(self.store.create(key)?);
+        let mut writer = ShardWriter::new(self.format, &self.plan.job.schema, self.rate, sink)?;
+        let mut skipped = Vec::new();
+        for episode in rows.into_iter().flatten() {
+            let appended = episode.map(|pieces| pieces.into_iter().try_for_each(|frames| self.append(&mut writer, &frames)));
+            match appended {
+                Ok(Ok(())) => {}
+                Ok(Err(AppendError::Write(error))) => return Err(error.into()),
+                Ok(Err(AppendError::Episode(error))) | Err(error) => {
+                    (self.report)(&error);
+                    skipped.push(error.into());
+                }
+            }
+        }
+        let (sink, summary) = writer.finish()?;
+        if summary.rows == 0 {
+            return Ok((None, summary, skipped));
+        }
+        sink.0.finish()?;
+        Ok((Some(key.into()), summary, skipped))
+    }
+
+    fn append(&self, writer: &mut ShardWriter<Sink>, frames: &Frames) -> Result<(), AppendError> {
+        match writer.append(frames) {
+            Ok(_) => {
+                self.progress.done(frames.rows() as u64);
+                Ok(())
+            }
+            Err(error @ (WriteError::Episode { .. } | WriteError::Image { .. })) => {
+                let text = error.to_string();
+                let problem = text.strip_prefix(&format!("{}: ", frames.origin)).unwrap_or(&text);
+                Err(AppendError::Episode(ReadError::in_episode(&frames.origin, problem)))
+            }
+            Err(error) => Err(AppendError::Write(error)),
+        }
+    }
+}
+
+enum AppendError {
+    /// Only this episode is lost.
+    Episode(ReadError),
+    /// The file is.
+    Write(WriteError),
+}
+
+/// Resamples the good episodes of a batch and puts the bad ones back in their places.
+fn align_in_order(batch: Batch, recipe: &crate::recipe::Recipe) -> Rows {
+    let mut bad: BTreeMap<usize, ReadError> = BTreeMap::new();
+    let total = batch.len();
+    let good = batch.into_iter().enumerate().filter_map(|(i, episode)| episode.map_err(|e| bad.insert(i, e)).ok());
+    let mut aligned = align(good.collect(), recipe).into_iter();
+    (0..total)
+        .map(|i| match bad.remove(&i) {
+            Some(error) => Err(error),
+            None => aligned.next().expect("every good episode has a result"),
+        })
+        .collect()
+}
+
+/// An upload as a sink for a writer.
+pub(crate) struct Sink(pub(crate) Box<dyn Upload>);
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// A stored file for a reader of Parquet.
+pub(crate) fn stored_file(store: &Arc<dyn Store>, key: &str) -> Result<trajectory::write::RangeFile> {
+    let (store, key) = (Arc::clone(store), key.to_string());
+    let size = store.head(&key)?.size;
+    Ok(trajectory::write::RangeFile::new(size, move |range| store.read(&key, range).map_err(io::Error::other)))
+}
