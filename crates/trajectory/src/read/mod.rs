@@ -7,6 +7,7 @@
 pub mod example;
 pub mod oxe;
 mod rate;
+pub mod rlds;
 pub mod tfrecord;
 
 pub use rate::{RateError, SourceRate};
