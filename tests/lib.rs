@@ -1,1 +1,1 @@
-//! x
+//! What the whole workspace promises, tested from outside.

@@ -1,1 +1,1 @@
-
+//! What the whole workspace promises, tested from outside.

@@ -68,6 +68,12 @@ impl Rate {
         (self.denominator.get() == 1).then_some(self.numerator.get())
     }
 
+    /// Numerator and denominator, in lowest terms.
+    #[must_use]
+    pub fn as_fraction(self) -> (NonZeroU64, NonZeroU64) {
+        (self.numerator, self.denominator)
+    }
+
     /// The nearest `f64`, in hertz. For display and for formats that store seconds; never for the grid itself.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "terms are at most 10^12, exact in f64")]

@@ -9,7 +9,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use resample::{Grid, Job, Located, Part, Policy, Presence, Rate, Values, check_times, default_max_gap_ns, locate, resample};
+use resample::{
+    Grid, Job, Located, Part, Policy, Presence, Rate, Values, check_times, default_max_gap_ns, locate,
+    resample,
+};
 use trajectory::read::ReadError;
 use trajectory::{Column, Dtype, Feature, FrameColumn, Frames, Stream, Trajectory};
 
@@ -93,7 +96,10 @@ fn run_jobs(
         let source = &placed.sources[column][failure.part];
         let feature = &placed.trajectory.streams[source.stream].features[source.feature];
         let problem = format!("{failure}; it is turned by {}", source.policy);
-        let error = ReadError::in_episode(&placed.trajectory.origin, problem.replace(&format!("sample {} ", failure.sample), ""));
+        let error = ReadError::in_episode(
+            &placed.trajectory.origin,
+            problem.replace(&format!("sample {} ", failure.sample), ""),
+        );
         (episode, error.feature(&feature.name).index(failure.sample as u64))
     };
     failures.into_iter().map(describe).collect()
@@ -129,7 +135,9 @@ fn place(trajectory: Trajectory, recipe: &Recipe) -> Result<Placed, ReadError> {
     let mut used: BTreeMap<&str, &Stream> = BTreeMap::new();
     for name in recipe.streams.keys() {
         let stream = trajectory.streams.iter().find(|s| s.name == *name);
-        let stream = stream.ok_or_else(|| problem("this stream, which the output is made of, is missing".into()).feature(name))?;
+        let stream = stream.ok_or_else(|| {
+            problem("this stream, which the output is made of, is missing".into()).feature(name)
+        })?;
         check_times(&stream.times_ns).map_err(|e| {
             let error = problem(format!("{e} on its {} clock", clock_name(stream))).feature(name);
             e.index().map_or(error.clone(), |index| error.index(index as u64))
@@ -140,8 +148,12 @@ fn place(trajectory: Trajectory, recipe: &Recipe) -> Result<Placed, ReadError> {
         recipe.columns.iter().map(|c| sources_of(c, &trajectory)).collect::<Result<_, _>>()?;
     let rate: Rate = recipe.rate.parse().expect("a recipe's rate was a rate when it was made");
     let (start, end) = extent(&used, recipe).map_err(problem)?;
-    let grid = Grid::spanning(rate, start, end)
-        .ok_or_else(|| problem(format!("{} at {rate} Hz are more rows than an episode can have", show_ns(end.saturating_sub(start)))))?;
+    let grid = Grid::spanning(rate, start, end).ok_or_else(|| {
+        problem(format!(
+            "{} at {rate} Hz are more rows than an episode can have",
+            show_ns(end.saturating_sub(start))
+        ))
+    })?;
     let mut masked = vec![false; grid.rows()];
     let mut located = BTreeMap::new();
     for (name, stream) in used {
@@ -176,7 +188,8 @@ fn extent(used: &BTreeMap<&str, &Stream>, recipe: &Recipe) -> Result<(i64, i64),
     let first = |s: &Stream| s.times_ns[0];
     let last = |s: &Stream| s.times_ns[s.times_ns.len() - 1];
     let rule = |name: &str| &recipe.streams[name];
-    let begins = used.iter().filter(|(name, s)| rule(name).required || (!s.latched && rule(name).edge != Edge::Nan));
+    let begins =
+        used.iter().filter(|(name, s)| rule(name).required || (!s.latched && rule(name).edge != Edge::Nan));
     let start = begins.max_by_key(|(_, s)| first(s));
     let end = used.iter().filter(|(name, _)| rule(name).required).min_by_key(|(_, s)| last(s));
     let end = end.or_else(|| used.iter().max_by_key(|(_, s)| last(s)));
@@ -198,9 +211,11 @@ fn sources_of(column: &RecipeColumn, trajectory: &Trajectory) -> Result<Vec<Sour
     let mut to = 0;
     for part in &column.parts {
         let problem = |text: String| ReadError::in_episode(&trajectory.origin, text).feature(&part.feature);
-        let place = trajectory.streams.iter().enumerate().find_map(|(i, s)| {
-            s.features.iter().position(|f| f.name == part.feature).map(|j| (i, j))
-        });
+        let place = trajectory
+            .streams
+            .iter()
+            .enumerate()
+            .find_map(|(i, s)| s.features.iter().position(|f| f.name == part.feature).map(|j| (i, j)));
         let (stream, index) = place.ok_or_else(|| {
             problem(format!("this feature, which column {} is made of, is missing", column.name))
         })?;
@@ -210,18 +225,22 @@ fn sources_of(column: &RecipeColumn, trajectory: &Trajectory) -> Result<Vec<Sour
         let components = components_in(feature, &part.components).map_err(|text| problem(text))?;
         check_finite(column, feature, &components).map_err(|(row, text)| problem(text).index(row as u64))?;
         let policy: Policy = part.policy.parse().expect("a recipe's policies were policies when it was made");
-        let split = |run: &mut Source, next: usize| {
-            run.from + run.width == next && run.stream == stream && run.feature == index && run.policy == policy
+        let continues = |run: &Source, next: usize| {
+            run.from + run.width == next
+                && run.stream == stream
+                && run.feature == index
+                && run.policy == policy
         };
         let begin = out.len();
         for component in components {
             match out[begin..].last_mut() {
-                Some(run) if split(run, component) => run.width += 1,
+                Some(run) if continues(run, component) => run.width += 1,
                 _ => out.push(Source { stream, feature: index, from: component, to, width: 1, policy }),
             }
             to += 1;
         }
-        if matches!(policy, Policy::Slerp(kind) if out.len() != begin + 1 || out[begin].width != kind.width()) {
+        if matches!(policy, Policy::Slerp(kind) if out.len() != begin + 1 || out[begin].width != kind.width())
+        {
             return Err(problem("the components of a rotation are not neighbours in this episode".into()));
         }
     }
@@ -231,7 +250,9 @@ fn sources_of(column: &RecipeColumn, trajectory: &Trajectory) -> Result<Vec<Sour
 fn check_column(column: &RecipeColumn, feature: &Feature, rows: usize) -> Result<(), String> {
     let fits = match (&feature.column, column.dtype) {
         (Column::F32(_) | Column::F64(_) | Column::I64(_) | Column::Bool(_), Dtype::Float32) => true,
-        (Column::I64(_), Dtype::Int64) | (Column::Bool(_), Dtype::Bool) | (Column::Str(_), Dtype::String) => true,
+        (Column::I64(_), Dtype::Int64) | (Column::Bool(_), Dtype::Bool) | (Column::Str(_), Dtype::String) => {
+            true
+        }
         (Column::Bytes(_), Dtype::Image | Dtype::Bytes) => true,
         _ => false,
     };
@@ -263,14 +284,20 @@ fn components_in(feature: &Feature, components: &Components) -> Result<Vec<usize
         (Components::Indices(indices), _) => {
             let width = feature.width().max(1);
             match indices.iter().find(|&&index| index >= width) {
-                Some(index) => Err(format!("it has {width} components in this episode, none numbered {index}")),
+                Some(index) => {
+                    Err(format!("it has {width} components in this episode, none numbered {index}"))
+                }
                 None => Ok(indices.clone()),
             }
         }
     }
 }
 
-fn check_finite(column: &RecipeColumn, feature: &Feature, components: &[usize]) -> Result<(), (usize, String)> {
+fn check_finite(
+    column: &RecipeColumn,
+    feature: &Feature,
+    components: &[usize],
+) -> Result<(), (usize, String)> {
     if column.dtype != Dtype::Float32 {
         return Ok(());
     }
@@ -304,9 +331,9 @@ fn finish(mut placed: Placed, numbers: Vec<Vec<f32>>, recipe: &Recipe) -> Result
                 let source = &placed.sources[number][0];
                 let stream = &mut placed.trajectory.streams[source.stream];
                 let index = placed.located[&stream.name].pick(source.policy);
-                let values = shared.entry((source.stream, source.feature)).or_insert_with(|| {
-                    Arc::new(take_blobs(&mut stream.features[source.feature].column))
-                });
+                let values = shared
+                    .entry((source.stream, source.feature))
+                    .or_insert_with(|| Arc::new(take_blobs(&mut stream.features[source.feature].column)));
                 FrameColumn::Indexed { values: Arc::clone(values), index }
             }
         });
@@ -352,7 +379,8 @@ fn chosen(placed: &Placed, number: usize, column: &RecipeColumn, rows: usize) ->
                     }
                 }
                 Column::Bool(values) if source.policy == Policy::Any => {
-                    let happened: Vec<bool> = values.iter().skip(from).step_by(feature.width()).copied().collect();
+                    let happened: Vec<bool> =
+                        values.iter().skip(from).step_by(feature.width()).copied().collect();
                     for (row, seen) in located.any(&happened).into_iter().enumerate() {
                         truths[row * width + to] = seen;
                     }
@@ -423,10 +451,16 @@ fn tasks(
         Task::Text(text) => return Ok((vec![text.clone()], vec![0; rows])),
         Task::Feature(name) => name,
     };
-    let missing = || ReadError::in_episode(&placed.trajectory.origin, "the feature that names the task is missing").feature(name);
-    let place = placed.trajectory.streams.iter().enumerate().find_map(|(i, s)| {
-        s.features.iter().position(|f| f.name == *name).map(|j| (i, j))
-    });
+    let missing = || {
+        ReadError::in_episode(&placed.trajectory.origin, "the feature that names the task is missing")
+            .feature(name)
+    };
+    let place = placed
+        .trajectory
+        .streams
+        .iter()
+        .enumerate()
+        .find_map(|(i, s)| s.features.iter().position(|f| f.name == *name).map(|j| (i, j)));
     let (i, j) = place.ok_or_else(missing)?;
     let stream = &placed.trajectory.streams[i];
     let blobs = match (shared.get(&(i, j)), &stream.features[j].column) {
@@ -435,7 +469,11 @@ fn tasks(
         _ => return Err(missing()),
     };
     if blobs.is_empty() {
-        return Err(ReadError::in_episode(&placed.trajectory.origin, "there is no sample to take the task from").feature(name));
+        return Err(ReadError::in_episode(
+            &placed.trajectory.origin,
+            "there is no sample to take the task from",
+        )
+        .feature(name));
     }
     // A task stands from its message on; before the first one it is the first one, for it names what the episode is about.
     let mut texts: Vec<String> = Vec::new();
@@ -465,7 +503,8 @@ fn tasks(
 
 fn gap_error(placed: &Placed, row: usize) -> ReadError {
     let instant = placed.grid.instants_ns().nth(row).unwrap_or_default();
-    let culprit = placed.located.iter().find(|(_, l)| matches!(l.presence[row], Presence::Gap | Presence::Stale));
+    let culprit =
+        placed.located.iter().find(|(_, l)| matches!(l.presence[row], Presence::Gap | Presence::Stale));
     let error = ReadError::in_episode(
         &placed.trajectory.origin,
         format!("a gap longer than may be bridged, {} into the episode (--on-gap drop)", show_ns(instant)),

@@ -98,7 +98,9 @@ impl Commit<'_> {
         let robot_type = self.plan.job.recipe.robot_type.as_deref();
         let dataset = Dataset::new(self.format, schema, self.rate, robot_type, &summaries)?;
         if dataset.episodes() == 0 {
-            return Err(Error::invalid("no episode could be used, so there is nothing to publish; the reasons are above"));
+            return Err(Error::invalid(
+                "no episode could be used, so there is nothing to publish; the reasons are above",
+            ));
         }
         let ranges = ColumnRanges::new(schema, &summaries)?;
         let mut histograms = Histograms::new(&ranges);
@@ -117,7 +119,11 @@ impl Commit<'_> {
         let (info, others) = meta.split_last().expect("every format has an info file");
         for (path, bytes) in others {
             self.store.put(path, bytes)?;
-            files.push(PublishedFile { path: path.clone(), bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) });
+            files.push(PublishedFile {
+                path: path.clone(),
+                bytes: bytes.len() as u64,
+                sha256: hex(&Sha256::digest(bytes)),
+            });
         }
         let manifest = self.manifest(outcomes, &dataset, files);
         self.store.put(MANIFEST, &pretty(&manifest))?;
@@ -150,9 +156,19 @@ impl Commit<'_> {
         Ok(done)
     }
 
-    fn manifest(&self, outcomes: &[ShardOutcome], dataset: &Dataset<'_>, mut files: Vec<PublishedFile>) -> Manifest {
-        let mut findings: Vec<CountedFinding> =
-            self.plan.job.findings.iter().map(|f| CountedFinding { episodes: 0, finding: f.clone() }).collect();
+    fn manifest(
+        &self,
+        outcomes: &[ShardOutcome],
+        dataset: &Dataset<'_>,
+        mut files: Vec<PublishedFile>,
+    ) -> Manifest {
+        let mut findings: Vec<CountedFinding> = self
+            .plan
+            .job
+            .findings
+            .iter()
+            .map(|f| CountedFinding { episodes: 0, finding: f.clone() })
+            .collect();
         for (finding, episodes) in outcomes.iter().flat_map(|outcome| &outcome.findings) {
             match findings.iter_mut().find(|known| known.finding == *finding) {
                 Some(known) => known.episodes += episodes,

@@ -59,7 +59,13 @@ pub(crate) struct InputArgs {
     #[arg(long, env = "ROBOCACHE_EPISODES_FROM", default_value = "file", value_name = "RULE")]
     pub(crate) episodes_from: EpisodesFrom,
     /// Shift a topic's clock, as `/camera/image=-12ms`; repeatable
-    #[arg(long, env = "ROBOCACHE_CLOCK_OFFSET", value_name = "TOPIC=TIME", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(
+        long,
+        env = "ROBOCACHE_CLOCK_OFFSET",
+        value_name = "TOPIC=TIME",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     pub(crate) clock_offset: Vec<String>,
     /// Keep only topics or features that match, with `*` for anything; repeatable
     #[arg(long, env = "ROBOCACHE_INCLUDE", value_name = "PATTERN", value_delimiter = ',')]

@@ -24,7 +24,8 @@ enum Role {
 const COMMANDS: [&str; 6] = ["action", "command", "cmd", "target", "setpoint", "goal"];
 const TASKS: [&str; 4] = ["task", "instruction", "language", "prompt"];
 /// Derived or housekeeping quantities, offered as comments only.
-const SECONDARY: [&str; 8] = ["velocity", "effort", "covariance", "header", "discount", "reward", "embedding", "timestamp"];
+const SECONDARY: [&str; 8] =
+    ["velocity", "effort", "covariance", "header", "discount", "reward", "embedding", "timestamp"];
 
 /// A map for recordings like `sample`, as TOML with comments.
 pub(crate) fn draft(sample: &Trajectory) -> String {
@@ -43,7 +44,10 @@ pub(crate) fn draft(sample: &Trajectory) -> String {
         let features: Vec<String> =
             roles.iter().filter(|(_, _, role)| *role == wanted).map(|(_, f, _)| quoted(&f.name)).collect();
         if features.is_empty() {
-            line(&mut out, &format!("# \"{column}\" = []  # nothing is obviously this; choose from the list below"));
+            line(
+                &mut out,
+                &format!("# \"{column}\" = []  # nothing is obviously this; choose from the list below"),
+            );
         } else {
             line(&mut out, &format!("\"{column}\" = [\n    {},\n]", features.join(",\n    ")));
         }
@@ -55,7 +59,10 @@ pub(crate) fn draft(sample: &Trajectory) -> String {
     }
     line(&mut out, "\n# Also recorded:");
     for (_, feature, _) in roles.iter().filter(|(_, _, role)| *role == Role::Other) {
-        line(&mut out, &format!("#   {}  {} {:?}", feature.name, feature.column.kind().name(), feature.shape));
+        line(
+            &mut out,
+            &format!("#   {}  {} {:?}", feature.name, feature.column.kind().name(), feature.shape),
+        );
     }
     draft_streams(&mut out, &roles);
     out
@@ -66,7 +73,8 @@ fn draft_streams(out: &mut String, roles: &[(&Stream, &Feature, Role)]) {
     let mut named: Vec<&str> = Vec::new();
     for (stream, feature, role) in roles {
         let used = matches!(role, Role::State | Role::Action);
-        let tells_changes = matches!(feature.column.kind(), ColumnKind::Bool | ColumnKind::I64) && !stream.latched;
+        let tells_changes =
+            matches!(feature.column.kind(), ColumnKind::Bool | ColumnKind::I64) && !stream.latched;
         if used && tells_changes && stream.name != "steps" && !named.contains(&stream.name.as_str()) {
             named.push(&stream.name);
             let period = median_period_ns(&stream.times_ns).unwrap_or(0);
@@ -83,10 +91,16 @@ fn role(feature: &Feature) -> Role {
     let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
     if feature.meaning == Meaning::EncodedImage {
         let column = column_name(feature);
-        return Role::Image(if column.starts_with("observation.") { column } else { camera_name(&feature.name) });
+        return Role::Image(if column.starts_with("observation.") {
+            column
+        } else {
+            camera_name(&feature.name)
+        });
     }
     match feature.column.kind() {
-        ColumnKind::Str if feature.meaning == Meaning::Instruction || (has(&TASKS) && !has(&SECONDARY)) => Role::Task,
+        ColumnKind::Str if feature.meaning == Meaning::Instruction || (has(&TASKS) && !has(&SECONDARY)) => {
+            Role::Task
+        }
         ColumnKind::Str | ColumnKind::Bytes => Role::Other,
         _ if has(&SECONDARY) || name.contains("/is_") => Role::Other,
         _ if has(&COMMANDS) => Role::Action,
@@ -97,8 +111,19 @@ fn role(feature: &Feature) -> Role {
 /// `/camera/front/compressed.data` is the camera `front`.
 fn camera_name(feature: &str) -> String {
     let topic = feature.split('.').next().unwrap_or(feature);
-    let generic = ["compressed", "image", "image_raw", "image_color", "image_compressed", "rgb", "color", "camera", "cameras"];
-    let parts: Vec<&str> = topic.split('/').filter(|part| !part.is_empty() && !generic.contains(part)).collect();
+    let generic = [
+        "compressed",
+        "image",
+        "image_raw",
+        "image_color",
+        "image_compressed",
+        "rgb",
+        "color",
+        "camera",
+        "cameras",
+    ];
+    let parts: Vec<&str> =
+        topic.split('/').filter(|part| !part.is_empty() && !generic.contains(part)).collect();
     let name = if parts.is_empty() { "camera".into() } else { parts.join("_") };
     format!("observation.images.{name}")
 }

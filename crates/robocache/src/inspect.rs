@@ -127,15 +127,23 @@ pub(crate) fn inspect(args: &InspectArgs, tables: toml::Table) -> Result<Exit> {
         print(&report);
     }
     if let Some(path) = &args.write_map {
-        let sample = sample.ok_or_else(|| Error::invalid("there is no readable episode to draft a map from"))?;
+        let sample =
+            sample.ok_or_else(|| Error::invalid("there is no readable episode to draft a map from"))?;
         let text = draft::draft(&sample);
         let path = path.display().to_string();
         let (folder, name) = path.rsplit_once('/').unwrap_or((".", &path));
-        base::store::open(folder, "")?.put_if_absent(name, text.as_bytes()).map_err(Error::from).and_then(|put| match put {
-            base::store::Put::Created => Ok(()),
-            base::store::Put::AlreadyExists => Err(Error::invalid(format!("{path} exists; remove it or choose another name"))),
-        })?;
-        eprintln!("wrote {path}; edit it, then: robocache preprocess --input-dir {} --map {path} …", args.paths.join(","));
+        base::store::open(folder, "")?.put_if_absent(name, text.as_bytes()).map_err(Error::from).and_then(
+            |put| match put {
+                base::store::Put::Created => Ok(()),
+                base::store::Put::AlreadyExists => {
+                    Err(Error::invalid(format!("{path} exists; remove it or choose another name")))
+                }
+            },
+        )?;
+        eprintln!(
+            "wrote {path}; edit it, then: robocache preprocess --input-dir {} --map {path} …",
+            args.paths.join(",")
+        );
     }
     Ok(if report.errors.is_empty() { Exit::Done } else { Exit::DoneWithSkips })
 }
@@ -175,7 +183,8 @@ fn describe_episode(trajectory: &Trajectory) -> EpisodeReport {
 fn describe_stream(stream: &Stream) -> StreamReport {
     let median = median_period_ns(&stream.times_ns).filter(|&period| period > 0);
     let intervals = || stream.times_ns.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
-    let mut deviations: Vec<i64> = median.map_or(Vec::new(), |m| intervals().map(|i| (i - m).abs()).collect());
+    let mut deviations: Vec<i64> =
+        median.map_or(Vec::new(), |m| intervals().map(|i| (i - m).abs()).collect());
     deviations.sort_unstable();
     let max_gap = default_max_gap_ns(&stream.times_ns);
     StreamReport {
@@ -291,7 +300,11 @@ fn print_features(report: &Report) {
             Meaning::Instruction => "text".into(),
             Meaning::Plain => feature.dtype.to_string(),
         };
-        println!("{name:<44} {kind:<8} {:<8} {}", format!("{:?}", feature.shape), abridged(feature.names.as_deref()));
+        println!(
+            "{name:<44} {kind:<8} {:<8} {}",
+            format!("{:?}", feature.shape),
+            abridged(feature.names.as_deref())
+        );
     }
 }
 

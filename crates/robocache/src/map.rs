@@ -106,13 +106,16 @@ impl Map {
                 (_, Value::Array(items)) if !items.is_empty() => {
                     let selectors = items.into_iter().map(|item| match item {
                         Value::String(text) => Ok(Selector(text)),
-                        other => Err(Error::invalid(format!("[map] `{key}`: {other} is not a feature's name"))),
+                        other => {
+                            Err(Error::invalid(format!("[map] `{key}`: {other} is not a feature's name")))
+                        }
                     });
                     let selectors = selectors.collect::<Result<_>>()?;
                     self.columns.push((key, selectors));
                 }
                 (_, other) => {
-                    let problem = format!("[map] `{key}` must be a feature's name or a list of them, not {other}");
+                    let problem =
+                        format!("[map] `{key}` must be a feature's name or a list of them, not {other}");
                     return Err(Error::invalid(problem));
                 }
             }
@@ -123,9 +126,12 @@ impl Map {
     fn read_policies(&mut self, table: Table) -> Result<()> {
         for (key, value) in table {
             let Value::String(text) = value else {
-                return Err(Error::invalid(format!("[policy] \"{key}\" must be a policy's name, not {value}")));
+                return Err(Error::invalid(format!(
+                    "[policy] \"{key}\" must be a policy's name, not {value}"
+                )));
             };
-            self.policies.push((Selector(key), text.parse::<Policy>().map_err(|e| Error::invalid(e.to_string()))?));
+            self.policies
+                .push((Selector(key), text.parse::<Policy>().map_err(|e| Error::invalid(e.to_string()))?));
         }
         Ok(())
     }
@@ -140,10 +146,15 @@ impl Map {
                 let wrong = |expected: &str| {
                     Error::invalid(format!("[stream.\"{name}\"] `{key}` must be {expected}, not {value}"))
                 };
-                let span = || value.as_str().and_then(|text| text.parse::<Span>().ok()).map(|s| s.nanoseconds);
+                let span =
+                    || value.as_str().and_then(|text| text.parse::<Span>().ok()).map(|s| s.nanoseconds);
                 match key.as_str() {
-                    "required" => rule.required = Some(value.as_bool().ok_or_else(|| wrong("true or false"))?),
-                    "max_gap" => rule.max_gap_ns = Some(span().ok_or_else(|| wrong("a time such as \"200ms\""))?),
+                    "required" => {
+                        rule.required = Some(value.as_bool().ok_or_else(|| wrong("true or false"))?)
+                    }
+                    "max_gap" => {
+                        rule.max_gap_ns = Some(span().ok_or_else(|| wrong("a time such as \"200ms\""))?)
+                    }
                     "clock_offset" => {
                         rule.clock_offset_ns = Some(span().ok_or_else(|| wrong("a time such as \"-12ms\""))?);
                     }
@@ -166,10 +177,13 @@ impl Map {
 
 /// Parses `--policy WHAT=POLICY`.
 pub(crate) fn parse_policy(text: &str) -> Result<(Selector, Policy)> {
-    let (what, policy) = text
-        .rsplit_once('=')
-        .ok_or_else(|| Error::invalid(format!("--policy {text}: write WHAT=POLICY, as /ee_pose.pose.position=hold")))?;
-    Ok((Selector(what.into()), policy.parse().map_err(|e: resample::PolicyError| Error::invalid(e.to_string()))?))
+    let (what, policy) = text.rsplit_once('=').ok_or_else(|| {
+        Error::invalid(format!("--policy {text}: write WHAT=POLICY, as /ee_pose.pose.position=hold"))
+    })?;
+    Ok((
+        Selector(what.into()),
+        policy.parse().map_err(|e: resample::PolicyError| Error::invalid(e.to_string()))?,
+    ))
 }
 
 impl Selector {
@@ -201,7 +215,10 @@ impl Selector {
             Some(names) => names.join(", "),
             None => format!("0 to {}", feature.width().saturating_sub(1)),
         };
-        Error::invalid(format!("`{}` selects no component of {}; there are {there_are}", self.0, feature.name))
+        Error::invalid(format!(
+            "`{}` selects no component of {}; there are {there_are}",
+            self.0, feature.name
+        ))
     }
 
     fn no_feature(&self, trajectory: &Trajectory) -> Error {
@@ -280,7 +297,10 @@ mod tests {
                 clock: Clock::LogTime,
                 latched: false,
                 times_ns: vec![0],
-                features: vec![feature("/js.position", &["a", "b", "c"]), feature("/tf.t[base].xyz", &["x", "y", "z"])],
+                features: vec![
+                    feature("/js.position", &["a", "b", "c"]),
+                    feature("/tf.t[base].xyz", &["x", "y", "z"]),
+                ],
             }],
             metadata: BTreeMap::new(),
             findings: vec![],

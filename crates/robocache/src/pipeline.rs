@@ -115,7 +115,9 @@ impl FirstPass<'_> {
             Completion::Lost => {
                 self.store.delete(&key)?;
                 let standing = self.ledger.outcome(task)?;
-                standing.ok_or_else(|| Error::invalid(format!("{task} was done by another process and is gone again")))
+                standing.ok_or_else(|| {
+                    Error::invalid(format!("{task} was done by another process and is gone again"))
+                })
             }
         }
     }
@@ -190,7 +192,8 @@ impl FirstPass<'_> {
         let mut writer = ShardWriter::new(self.format, &self.plan.job.schema, self.rate, sink)?;
         let mut skipped = Vec::new();
         for episode in rows.into_iter().flatten() {
-            let appended = episode.map(|pieces| pieces.into_iter().try_for_each(|frames| self.append(&mut writer, &frames)));
+            let appended = episode
+                .map(|pieces| pieces.into_iter().try_for_each(|frames| self.append(&mut writer, &frames)));
             match appended {
                 Ok(Ok(())) => {}
                 Ok(Err(AppendError::Write(error))) => return Err(error.into()),
@@ -235,7 +238,8 @@ enum AppendError {
 fn align_in_order(batch: Batch, recipe: &crate::recipe::Recipe) -> Rows {
     let mut bad: BTreeMap<usize, ReadError> = BTreeMap::new();
     let total = batch.len();
-    let good = batch.into_iter().enumerate().filter_map(|(i, episode)| episode.map_err(|e| bad.insert(i, e)).ok());
+    let good =
+        batch.into_iter().enumerate().filter_map(|(i, episode)| episode.map_err(|e| bad.insert(i, e)).ok());
     let mut aligned = align(good.collect(), recipe).into_iter();
     (0..total)
         .map(|i| match bad.remove(&i) {
@@ -262,5 +266,7 @@ impl io::Write for Sink {
 pub(crate) fn stored_file(store: &Arc<dyn Store>, key: &str) -> Result<trajectory::write::RangeFile> {
     let (store, key) = (Arc::clone(store), key.to_string());
     let size = store.head(&key)?.size;
-    Ok(trajectory::write::RangeFile::new(size, move |range| store.read(&key, range).map_err(io::Error::other)))
+    Ok(trajectory::write::RangeFile::new(size, move |range| {
+        store.read(&key, range).map_err(io::Error::other)
+    }))
 }

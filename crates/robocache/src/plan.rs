@@ -157,9 +157,17 @@ impl Plan {
         }
         for (key, now) in &news {
             match olds.get(key) {
-                None => return Some(format!("the input has {}, which was not there when the work began", now.path)),
-                Some(then) if *then != now => {
-                    return Some(format!("{} changed since the work began ({} to {} bytes)", now.path, then.size, now.size));
+                None => {
+                    return Some(format!(
+                        "the input has {}, which was not there when the work began",
+                        now.path
+                    ));
+                }
+                Some(then) if then != now => {
+                    return Some(format!(
+                        "{} changed since the work began ({} to {} bytes)",
+                        now.path, then.size, now.size
+                    ));
                 }
                 Some(_) => {}
             }
@@ -197,7 +205,9 @@ fn shards(input: &Input, settings: &Settings) -> Result<Vec<Shard>> {
         open = (open.0 + piece.bytes, open.1 + episodes);
     }
     if shards.is_empty() {
-        return Err(Error::invalid("there is no episode to process: the input is empty or --episodes names none of it"));
+        return Err(Error::invalid(
+            "there is no episode to process: the input is empty or --episodes names none of it",
+        ));
     }
     Ok(shards)
 }
@@ -215,7 +225,9 @@ fn pieces(input: &Input, settings: &Settings) -> Result<Vec<Piece>> {
         };
         let count = match &described.format {
             SourceFormat::Rlds { episodes, .. } => *episodes,
-            SourceFormat::Bag if settings.read.bag.episodes == trajectory::read::bag::EpisodesFrom::File => Some(1),
+            SourceFormat::Bag if settings.read.bag.episodes == trajectory::read::bag::EpisodesFrom::File => {
+                Some(1)
+            }
             SourceFormat::Bag => None,
         };
         let Some(count) = count else {

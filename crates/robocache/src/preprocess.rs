@@ -51,11 +51,23 @@ pub(crate) fn plan(args: &PlanArgs, tables: toml::Table) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let bytes = ByteSize { bytes: plan.bytes() };
-    println!("{} recordings, {bytes}, in {} shards; job {}", input.recordings.len(), plan.job.shards.len(), &plan.fingerprint[..12]);
+    println!(
+        "{} recordings, {bytes}, in {} shards; job {}",
+        input.recordings.len(),
+        plan.job.shards.len(),
+        &plan.fingerprint[..12]
+    );
     println!("\n{} columns at {} Hz:", plan.job.schema.columns.len(), plan.job.recipe.rate);
     for column in &plan.job.recipe.columns {
-        let parts: Vec<String> = column.parts.iter().map(|part| format!("{} ({})", part.feature, part.policy)).collect();
-        println!("  {:<32} {:<8} {:<14} {}", column.name, format!("{:?}", column.dtype).to_lowercase(), format!("{:?}", column.shape), parts.join(" + "));
+        let parts: Vec<String> =
+            column.parts.iter().map(|part| format!("{} ({})", part.feature, part.policy)).collect();
+        println!(
+            "  {:<32} {:<8} {:<14} {}",
+            column.name,
+            format!("{:?}", column.dtype).to_lowercase(),
+            format!("{:?}", column.shape),
+            parts.join(" + ")
+        );
     }
     for finding in &plan.job.findings {
         println!("\nnote [{}] {}: {}", finding.code, finding.subject, finding.message);
@@ -149,7 +161,9 @@ fn publish(ledger: &Ledger, proposed: Plan) -> Result<Plan> {
         .map_err(|e| Error::invalid(format!("the plan that another worker published cannot be read: {e}")))?;
     match proposed.difference(&agreed) {
         None => Ok(agreed),
-        Some(difference) => Err(Error::invalid(format!("another worker began a different job here: {difference}"))),
+        Some(difference) => {
+            Err(Error::invalid(format!("another worker began a different job here: {difference}")))
+        }
     }
 }
 
@@ -171,7 +185,9 @@ fn committed(store: &dyn Store) -> Result<Option<Manifest>> {
     if store.get(COMMIT)?.is_none() {
         return Ok(None);
     }
-    let bytes = store.get(MANIFEST)?.ok_or_else(|| Error::invalid(format!("{COMMIT} is there but {MANIFEST} is not")))?;
+    let bytes = store
+        .get(MANIFEST)?
+        .ok_or_else(|| Error::invalid(format!("{COMMIT} is there but {MANIFEST} is not")))?;
     let manifest = serde_json::from_slice(&bytes);
     manifest.map(Some).map_err(|e| Error::invalid(format!("{MANIFEST} cannot be read: {e}")))
 }
@@ -179,7 +195,9 @@ fn committed(store: &dyn Store) -> Result<Option<Manifest>> {
 /// Without a map, columns are named after topics, which no training code looks for.
 fn warn_untrainable(settings: &Settings, plan: &Plan) {
     let trainable = |name: &str| name == "action" || name.starts_with("observation.");
-    if settings.wishes.format == Format::LeRobot && !plan.job.schema.columns.iter().any(|c| trainable(&c.name)) {
+    if settings.wishes.format == Format::LeRobot
+        && !plan.job.schema.columns.iter().any(|c| trainable(&c.name))
+    {
         eprintln!(
             "note: no column is called observation.* or action, so policies cannot train on this; draft a map with \
              `robocache inspect {} --write-map map.toml` and pass it as --map map.toml",

@@ -9,7 +9,9 @@ use resample::{Policy, Rotation};
 use serde::{Deserialize, Serialize};
 use trajectory::read::bag::TopicFilter;
 use trajectory::write::Format;
-use trajectory::{Column, ColumnKind, ColumnSpec, Dtype, Feature, Finding, Meaning, QuaternionOrder, Schema, Trajectory};
+use trajectory::{
+    Column, ColumnKind, ColumnSpec, Dtype, Feature, Finding, Meaning, QuaternionOrder, Schema, Trajectory,
+};
 
 use crate::config::{Edge, OnGap, Preset};
 use crate::error::{Error, Result};
@@ -144,7 +146,12 @@ impl Recipe {
             })
             .collect();
         if self.on_gap == OnGap::Mask {
-            columns.push(ColumnSpec { name: GAP_MASK.into(), dtype: Dtype::Bool, shape: vec![], names: None });
+            columns.push(ColumnSpec {
+                name: GAP_MASK.into(),
+                dtype: Dtype::Bool,
+                shape: vec![],
+                names: None,
+            });
         }
         Schema { columns }
     }
@@ -172,11 +179,15 @@ impl Policies {
             let computed = matches!(policy, Policy::Linear | Policy::Slerp(_) | Policy::Any);
             let numeric = !matches!(feature.column, Column::Str(_) | Column::Bytes(_));
             if computed && !numeric {
-                let problem = format!("{} holds {}, which {policy} cannot compute with; use hold or nearest",
-                    feature.name, feature.column.kind().name());
+                let problem = format!(
+                    "{} holds {}, which {policy} cannot compute with; use hold or nearest",
+                    feature.name,
+                    feature.column.kind().name()
+                );
                 return Err(Error::invalid(problem));
             }
-            let slots = chosen.entry(feature.name.clone()).or_insert_with(|| vec![None; feature.width().max(1)]);
+            let slots =
+                chosen.entry(feature.name.clone()).or_insert_with(|| vec![None; feature.width().max(1)]);
             for index in selected.components {
                 slots[index] = Some(*policy);
             }
@@ -308,7 +319,8 @@ fn column(
     }
     let dtype = dtype_of(&name, &selected, &parts)?;
     if dtype == Dtype::Bytes && wishes.format == Format::LeRobot {
-        let problem = format!("[map] `{name}`: opaque bytes have no place in a LeRobot dataset; use --format parquet");
+        let problem =
+            format!("[map] `{name}`: opaque bytes have no place in a LeRobot dataset; use --format parquet");
         return Err(Error::invalid(problem));
     }
     let (shape, names) = match selected.as_slice() {
@@ -361,7 +373,10 @@ fn dtype_of(name: &str, selected: &[Selected<'_>], parts: &[RecipePart]) -> Resu
     let blob = selected.iter().any(|s| matches!(s.feature.column, Column::Str(_) | Column::Bytes(_)));
     if blob && selected.len() > 1 {
         let kinds: Vec<&str> = kinds.into_iter().collect();
-        return Err(Error::invalid(format!("[map] `{name}` joins {}: text and images stand alone", kinds.join(" and "))));
+        return Err(Error::invalid(format!(
+            "[map] `{name}` joins {}: text and images stand alone",
+            kinds.join(" and ")
+        )));
     }
     let computed = parts.iter().any(|part| part.policy == "linear" || part.policy.starts_with("slerp"));
     let all = |kind: ColumnKind| selected.iter().all(|s| s.feature.column.kind() == kind);
@@ -403,7 +418,9 @@ fn check_names(columns: &[RecipeColumn]) -> Result<()> {
     for column in columns {
         let name = column.name.as_str();
         if !seen.insert(name) {
-            return Err(Error::invalid(format!("two features would both be called `{name}`; name them in a map")));
+            return Err(Error::invalid(format!(
+                "two features would both be called `{name}`; name them in a map"
+            )));
         }
         if RESERVED.contains(&name) || name.contains('/') || name.is_empty() {
             return Err(Error::invalid(format!(
@@ -451,9 +468,12 @@ fn stream_rules(
         rule.continuous |= sampled;
         rule.required |= sampled && (options.required.unwrap_or(true) || edge == Edge::Trim);
     }
-    if let Some(unknown) = wishes.map.streams.keys().find(|name| !sample.streams.iter().any(|s| s.name == **name)) {
+    if let Some(unknown) =
+        wishes.map.streams.keys().find(|name| !sample.streams.iter().any(|s| s.name == **name))
+    {
         let names: Vec<&str> = sample.streams.iter().map(|s| s.name.as_str()).collect();
-        let problem = format!("[stream.\"{unknown}\"]: there is no such stream; there are {}", names.join(", "));
+        let problem =
+            format!("[stream.\"{unknown}\"]: there is no such stream; there are {}", names.join(", "));
         return Err(Error::invalid(problem));
     }
     Ok(rules)

@@ -65,12 +65,15 @@ pub(crate) fn read_options(args: &InputArgs, map: &Map) -> Result<ReadOptions> {
         topics: TopicFilter { include: topics_only(&args.include), exclude: args.exclude.clone() },
         ..BagOptions::default()
     };
-    let offsets = map.streams.iter().filter_map(|(name, options)| Some((name.clone(), options.clock_offset_ns?)));
+    let offsets =
+        map.streams.iter().filter_map(|(name, options)| Some((name.clone(), options.clock_offset_ns?)));
     bag.clock_offsets_ns.extend(offsets);
     for text in &args.clock_offset {
-        let parsed = text.rsplit_once('=').and_then(|(topic, span)| Some((topic, span.parse::<Span>().ok()?)));
-        let (topic, span) =
-            parsed.ok_or_else(|| Error::invalid(format!("--clock-offset {text}: write TOPIC=TIME, as /camera/image=-12ms")))?;
+        let parsed =
+            text.rsplit_once('=').and_then(|(topic, span)| Some((topic, span.parse::<Span>().ok()?)));
+        let (topic, span) = parsed.ok_or_else(|| {
+            Error::invalid(format!("--clock-offset {text}: write TOPIC=TIME, as /camera/image=-12ms"))
+        })?;
         bag.clock_offsets_ns.insert(topic.into(), span.nanoseconds);
     }
     let limits = Limits { episode_bytes: args.max_episode_size.bytes, ..Limits::default() };
@@ -101,7 +104,10 @@ fn notes(args: &PreprocessArgs) -> Vec<String> {
     let mut notes = Vec::new();
     if args.output.dtype != DtypeArg::Float32 {
         let dtype = format!("{:?}", args.output.dtype).to_lowercase();
-        notes.push(format!("--dtype {dtype}: {} stores float32, so nothing is rounded; cast when loading", args.output.format));
+        notes.push(format!(
+            "--dtype {dtype}: {} stores float32, so nothing is rounded; cast when loading",
+            args.output.format
+        ));
     }
     if let Some(url) = &args.run.prometheus_pushgateway {
         notes.push(format!("--prometheus-pushgateway {url}: this version pushes no metrics"));

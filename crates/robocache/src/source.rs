@@ -12,15 +12,23 @@ use base::store::{self, Object, Store};
 use resample::Rate;
 use sha2::{Digest, Sha256};
 use trajectory::read::bag::{BagOptions, BagReader, bag_files};
-use trajectory::read::rlds::{RldsInfo, RldsReader};
+use trajectory::read::rlds::{Instants, RldsInfo, RldsReader};
 use trajectory::read::{InputFile, Limits, ReadError, Reader, Step, oxe};
 use trajectory::{Finding, Trajectory};
 
 use crate::error::{Error, Result};
 
 /// Files that belong to a dataset without holding episodes.
-const COMPANIONS: [&str; 8] =
-    ["features.json", "dataset_info.json", "metadata.yaml", "README.md", "LICENSE", "LICENSE.txt", ".gitattributes", ".gitignore"];
+const COMPANIONS: [&str; 8] = [
+    "features.json",
+    "dataset_info.json",
+    "metadata.yaml",
+    "README.md",
+    "LICENSE",
+    "LICENSE.txt",
+    ".gitattributes",
+    ".gitignore",
+];
 
 /// How recordings are understood.
 #[derive(Debug, Clone)]
@@ -136,8 +144,11 @@ impl Input {
         let unread = objects.iter().filter(|o| !o.key.ends_with(".mcap") && !used.contains(o.key.as_str()));
         self.report_unread(unread.filter(|o| !COMPANIONS.contains(&file_name(&o.key))).collect());
         if self.recordings.len() == before {
-            return Err(Error::invalid(format!("{location}: no recordings found {}; this version reads MCAP and rosbag2 (.mcap) \
-                and RLDS/TFDS (features.json with .tfrecord files)", describe_files(&objects))));
+            return Err(Error::invalid(format!(
+                "{location}: no recordings found {}; this version reads MCAP and rosbag2 (.mcap) \
+                and RLDS/TFDS (features.json with .tfrecord files)",
+                describe_files(&objects)
+            )));
         }
         Ok(())
     }
@@ -146,8 +157,10 @@ impl Input {
         let store = &self.roots[root];
         let get = |name: &str| store.get(&join(folder, name));
         let features = get("features.json")?.unwrap_or_default();
-        let info = RldsInfo::parse(&features, get("dataset_info.json")?.as_deref()).map_err(|e| within(folder, e))?;
-        let inputs: Vec<InputFile> = files.iter().map(|f| InputFile { path: f.key.clone(), size: f.size }).collect();
+        let info = RldsInfo::parse(&features, get("dataset_info.json")?.as_deref())
+            .map_err(|e| within(folder, e))?;
+        let inputs: Vec<InputFile> =
+            files.iter().map(|f| InputFile { path: f.key.clone(), size: f.size }).collect();
         let layout = info.layout(&inputs).map_err(|e| within(folder, e))?;
         let rate = self.rate_of(folder, info.dataset_name())?;
         self.findings.extend(layout.findings);
@@ -155,7 +168,10 @@ impl Input {
         let info = Arc::new(info);
         for split in layout.splits {
             for shard in split.shards {
-                let object = files.iter().find(|f| f.key == shard.file.path).expect("the layout only sorts the files given");
+                let object = files
+                    .iter()
+                    .find(|f| f.key == shard.file.path)
+                    .expect("the layout only sorts the files given");
                 self.recordings.push(Recording {
                     root,
                     name: object.key.clone(),
@@ -173,12 +189,14 @@ impl Input {
     }
 
     fn rate_of(&mut self, folder: &str, name: Option<&str>) -> Result<Rate> {
-        let known = name.and_then(oxe::control_frequency).map(|text| {
-            text.parse::<Rate>().expect("the table holds rates")
-        });
+        let known = name
+            .and_then(oxe::control_frequency)
+            .map(|text| text.parse::<Rate>().expect("the table holds rates"));
         match (self.options.source_rate, known) {
             (Some(stated), Some(known)) if stated != known => {
-                let message = format!("read at the stated {stated} Hz, though this dataset is known to run at {known} Hz");
+                let message = format!(
+                    "read at the stated {stated} Hz, though this dataset is known to run at {known} Hz"
+                );
                 self.findings.push(Finding::new("source-frequency", name.unwrap_or(folder), message));
                 Ok(stated)
             }
@@ -207,7 +225,11 @@ impl Input {
         let names = match bag_files(&text) {
             Ok(names) => names,
             Err(e) => {
-                self.findings.push(Finding::new("unread-recording", join(folder, "metadata.yaml"), e.to_string()));
+                self.findings.push(Finding::new(
+                    "unread-recording",
+                    join(folder, "metadata.yaml"),
+                    e.to_string(),
+                ));
                 return Ok(());
             }
         };
@@ -215,13 +237,19 @@ impl Input {
         for name in names {
             let key = join(folder, &name);
             let object = objects.iter().find(|o| o.key == key).ok_or_else(|| {
-                let problem = format!("metadata.yaml lists this file, which is not there; restore it or remove {folder}");
+                let problem = format!(
+                    "metadata.yaml lists this file, which is not there; restore it or remove {folder}"
+                );
                 ReadError::new(&key, problem)
             })?;
             used.insert(&object.key);
             files.push(object.clone());
         }
-        let name = if folder.is_empty() { files.first().map_or(String::new(), |f| f.key.clone()) } else { folder.into() };
+        let name = if folder.is_empty() {
+            files.first().map_or(String::new(), |f| f.key.clone())
+        } else {
+            folder.into()
+        };
         self.recordings.push(Recording { root, name, files, format: Format::Bag });
         Ok(())
     }
@@ -230,7 +258,10 @@ impl Input {
         let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for file in files {
             let name = file_name(&file.key);
-            kinds.entry(name.rsplit_once('.').map_or(name, |(_, extension)| extension)).or_default().push(&file.key);
+            kinds
+                .entry(name.rsplit_once('.').map_or(name, |(_, extension)| extension))
+                .or_default()
+                .push(&file.key);
         }
         for (kind, files) in kinds {
             let message = format!("{} file(s) of this kind are not read, {} for one", files.len(), files[0]);
@@ -292,14 +323,18 @@ impl Input {
         let files = recording.files.iter().map(|f| InputFile { path: f.key.clone(), size: f.size });
         let limits = self.options.limits;
         match &recording.format {
-            Format::Bag => {
-                Box::new(BagReader::new(recording.name.clone(), files.collect(), self.options.bag.clone(), limits))
-            }
+            Format::Bag => Box::new(BagReader::new(
+                recording.name.clone(),
+                files.collect(),
+                self.options.bag.clone(),
+                limits,
+            )),
             Format::Rlds { info, split, rate, episodes: expected } => {
                 let file = files.last().expect("an RLDS recording is one file");
                 let rate = *rate;
-                let instant = move |k| rate.instant_ns(k);
-                let reader = RldsReader::new(file, Arc::clone(info), split.clone(), episodes, Box::new(instant), limits);
+                let instants = Instants::new(move |k| rate.instant_ns(k));
+                let reader =
+                    RldsReader::new(file, Arc::clone(info), split.clone(), episodes, instants, limits);
                 Box::new(reader.expecting(*expected))
             }
         }

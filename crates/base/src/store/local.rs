@@ -40,7 +40,9 @@ impl LocalStore {
         move |source| match source.kind() {
             // A path that runs through a file does not exist either.
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::NotFound { key },
-            io::ErrorKind::PermissionDenied => StoreError::Unsupported { location: key, problem: source.to_string() },
+            io::ErrorKind::PermissionDenied => {
+                StoreError::Unsupported { location: key, problem: source.to_string() }
+            }
             _ => StoreError::Unavailable { key, source },
         }
     }
@@ -54,7 +56,9 @@ impl LocalStore {
 
     fn walk(&self, dir: &Path, prefix: &str, out: &mut Vec<Object>) -> io::Result<()> {
         let entries = match fs::read_dir(dir) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(());
+            }
             entries => entries?,
         };
         for entry in entries {

@@ -4,13 +4,11 @@
 //! [`Reader::provide`] hands them over, and episodes come out as soon as their last byte is in. The same parser so
 //! reads from memory, a disk or an object store, and a test can feed it one byte at a time.
 
+pub mod bag;
 pub mod example;
 pub mod oxe;
-mod rate;
 pub mod rlds;
 pub mod tfrecord;
-
-pub use rate::{RateError, SourceRate};
 
 use crate::{Origin, Trajectory};
 

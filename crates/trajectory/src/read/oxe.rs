@@ -10,8 +10,6 @@
 //! These are nominal rates. The `libero_*_no_noops` sets had idle steps removed, so their steps are 1/20 s of control
 //! each rather than 1/20 s of wall time.
 
-use super::SourceRate;
-
 /// Dataset name as TFDS spells it, less [`CONVERTED_SUFFIX`], and its rate in hertz; sorted by name.
 const CONTROL_FREQUENCIES_HZ: &[(&str, &str)] = &[
     ("asu_table_top", "12.5"),
@@ -90,13 +88,13 @@ const CONTROL_FREQUENCIES_HZ: &[(&str, &str)] = &[
 /// What the mixture appends to the names of sets that others converted; the table does without.
 const CONVERTED_SUFFIX: &str = "_converted_externally_to_rlds";
 
-/// The rate at which the dataset called `dataset_name` (the `name` of its `dataset_info.json`) was recorded; `None`
+/// The rate in hertz, as text such as `3.75`, at which the dataset called `dataset_name` (the `name` of its `dataset_info.json`) was recorded; `None`
 /// where the table does not know it.
 #[must_use]
-pub fn control_frequency(dataset_name: &str) -> Option<SourceRate> {
+pub fn control_frequency(dataset_name: &str) -> Option<&'static str> {
     let base = dataset_name.strip_suffix(CONVERTED_SUFFIX).unwrap_or(dataset_name);
     let at = CONTROL_FREQUENCIES_HZ.binary_search_by_key(&base, |(name, _)| name).ok()?;
-    CONTROL_FREQUENCIES_HZ[at].1.parse().ok()
+    Some(CONTROL_FREQUENCIES_HZ[at].1)
 }
 
 #[cfg(test)]
@@ -107,17 +105,17 @@ mod tests {
     fn every_rate_is_one_and_names_are_sorted_and_unique() {
         assert!(CONTROL_FREQUENCIES_HZ.windows(2).all(|pair| pair[0].0 < pair[1].0));
         for (name, rate) in CONTROL_FREQUENCIES_HZ {
-            assert!(rate.parse::<SourceRate>().is_ok(), "{name}");
+            assert!(rate.parse::<f64>().is_ok_and(|hz| (0.1..=100.0).contains(&hz)), "{name}");
             assert!(control_frequency(name).is_some(), "{name}");
         }
     }
 
     #[test]
     fn known_sets_have_their_rates_and_others_have_none() {
-        let rate = |name| control_frequency(name).map(|rate| rate.to_string());
-        assert_eq!(rate("bridge_dataset").as_deref(), Some("5"));
-        assert_eq!(rate("dobbe").as_deref(), Some("3.75"));
-        assert_eq!(rate("asu_table_top_converted_externally_to_rlds").as_deref(), Some("12.5"));
+        let rate = control_frequency;
+        assert_eq!(rate("bridge_dataset"), Some("5"));
+        assert_eq!(rate("dobbe"), Some("3.75"));
+        assert_eq!(rate("asu_table_top_converted_externally_to_rlds"), Some("12.5"));
         assert_eq!(rate("stanford_mask_vit_converted_externally_to_rlds"), None);
         assert_eq!(rate("my_own_robot"), None);
         assert_eq!(rate(""), None);

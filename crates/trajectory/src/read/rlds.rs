@@ -2,7 +2,7 @@
 //!
 //! The flow: [`RldsInfo::parse`] reads the declarations, [`RldsInfo::layout`] sorts the files into splits and shards,
 //! and one [`RldsReader`] per file asks for it in blocks, front to back, and yields a trajectory per record. RLDS has no
-//! instants: they follow from a [`SourceRate`], which the caller states or finds in [`super::oxe`].
+//! instants: they follow from a rate, which the caller states or finds in [`super::oxe`], and come as [`Instants`].
 //!
 //! Invariants: a record that cannot be used costs one episode, with an error that names it; a file with fewer or more
 //! records than the dataset says is an error; and reading a range of records gives what reading all and
@@ -22,7 +22,7 @@ pub use info::RldsInfo;
 
 use super::example::parse_example;
 use super::tfrecord::{Next, RecordReader};
-use super::{InputFile, Limits, ReadError, Reader, SourceRate, Step};
+use super::{InputFile, Limits, ReadError, Reader, Step};
 use crate::{Origin, Trajectory};
 
 /// A reader of one shard.
@@ -43,22 +43,40 @@ struct Source {
     path: String,
     info: Arc<RldsInfo>,
     split: Option<String>,
-    rate: SourceRate,
+    instants: Instants,
     limits: Limits,
 }
 
+/// When step `k` of an episode was taken, in nanoseconds from its first; `None` past what an `i64` holds.
+#[derive(Clone)]
+pub struct Instants(Arc<dyn Fn(u64) -> Option<i64> + Send + Sync>);
+
+impl Instants {
+    /// Instants by rule.
+    pub fn new(instant_ns: impl Fn(u64) -> Option<i64> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(instant_ns))
+    }
+}
+
+impl std::fmt::Debug for Instants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Instants")
+    }
+}
+
 impl RldsReader {
-    /// A reader of `file` that yields the records `episodes` (`None`: all), sampled at `rate`, as episodes of `split`.
+    /// A reader of `file` that yields the records `episodes` (`None`: all), whose steps were taken at `instants`, as episodes of
+    /// `split`.
     #[must_use]
     pub fn new(
         file: InputFile,
         info: Arc<RldsInfo>,
         split: Option<String>,
         episodes: Option<Range<u64>>,
-        rate: SourceRate,
+        instants: Instants,
         limits: Limits,
     ) -> Self {
-        let source = Source { path: file.path.clone(), info, split, rate, limits };
+        let source = Source { path: file.path.clone(), info, split, instants, limits };
         let records = RecordReader::new(file, limits.record_bytes);
         Self { records, source, episodes: episodes.unwrap_or(0..u64::MAX), expected: None, ended: false }
     }
@@ -130,7 +148,7 @@ impl Source {
                 format!("the record has {} keys, the limit is {}", example.len(), self.limits.features);
             return Err(ReadError::in_episode(&origin, problem));
         }
-        episode::trajectory(&self.info, self.rate, origin, self.split.clone(), example)
+        episode::trajectory(&self.info, &self.instants, origin, self.split.clone(), example)
     }
 }
 
@@ -183,8 +201,8 @@ mod tests {
     fn reader(bytes: &[u8], episodes: Option<Range<u64>>) -> RldsReader {
         let file = InputFile { path: "d/x-train.tfrecord".into(), size: bytes.len() as u64 };
         let info = Arc::new(RldsInfo::parse(FEATURES.as_bytes(), None).expect("valid"));
-        let rate = "5".parse().expect("a rate");
-        RldsReader::new(file, info, Some("train".into()), episodes, rate, Limits::default())
+        let instants = Instants::new(|k| Some(k as i64 * 200_000_000));
+        RldsReader::new(file, info, Some("train".into()), episodes, instants, Limits::default())
     }
 
     fn shard(steps: &[u16]) -> Vec<u8> {

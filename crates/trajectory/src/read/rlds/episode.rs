@@ -9,8 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use super::super::ReadError;
 use super::super::example::{Example, Values};
-use super::super::{ReadError, SourceRate};
+use super::Instants;
 use super::info::{Declared, Kind, RldsInfo};
 use crate::{Blobs, Clock, Column, Feature, Finding, Origin, Stream, Trajectory};
 
@@ -22,7 +23,7 @@ const METADATA_VALUES_MAX: usize = 256;
 /// The trajectory that `example` holds.
 pub(super) fn trajectory(
     info: &RldsInfo,
-    rate: SourceRate,
+    instants: &Instants,
     origin: Origin,
     split: Option<String>,
     mut example: Example<'_>,
@@ -47,9 +48,9 @@ pub(super) fn trajectory(
             }
         }
     }
-    let times_ns: Option<Vec<i64>> = (0..steps as u64).map(|k| rate.instant_ns(k)).collect();
+    let times_ns: Option<Vec<i64>> = (0..steps as u64).map(|k| (instants.0)(k)).collect();
     let times_ns = times_ns.ok_or_else(|| {
-        ReadError::in_episode(&origin, format!("{steps} steps at {rate} Hz last longer than 292 years"))
+        ReadError::in_episode(&origin, format!("{steps} steps at this rate last longer than 292 years"))
     })?;
     let metadata = read_metadata(info, &mut example, &mut findings);
     for key in example.keys().filter(|key| !info.leaves_out(key)) {
@@ -241,8 +242,8 @@ mod tests {
     fn read(features: &str, values: Vec<(&str, Values<'_>)>) -> Result<Trajectory, ReadError> {
         let info = RldsInfo::parse(features.as_bytes(), None).expect("valid features");
         let origin = Origin { file: "f".into(), episode: 3 };
-        let rate = "3.75".parse().expect("a rate");
-        trajectory(&info, rate, origin, Some("train".into()), values.into_iter().collect())
+        let instants = Instants::new(|k| Some(k as i64 * 266_666_667));
+        trajectory(&info, &instants, origin, Some("train".into()), values.into_iter().collect())
     }
 
     fn read_one(declared: &str, values: Values<'_>) -> Result<Trajectory, ReadError> {
