@@ -25,7 +25,7 @@ use base::config::read_tables;
 use clap::ValueEnum;
 use resample::Policy;
 use toml::{Table, Value};
-use trajectory::{Feature, Stream, Trajectory};
+use trajectory::{Feature, Trajectory};
 
 use crate::config::Edge;
 use crate::error::{Error, Result};
@@ -59,7 +59,6 @@ pub(crate) struct Selector(pub(crate) String);
 /// A selector's answer.
 #[derive(Debug)]
 pub(crate) struct Selected<'a> {
-    pub(crate) stream: &'a Stream,
     pub(crate) feature: &'a Feature,
     /// Indices into a row, in the order asked for.
     pub(crate) components: Vec<usize>,
@@ -190,22 +189,22 @@ impl Selector {
     /// Finds what is selected, or says what there is instead.
     pub(crate) fn resolve<'a>(&self, trajectory: &'a Trajectory) -> Result<Selected<'a>> {
         let text = self.0.as_str();
-        if let Some((stream, feature)) = trajectory.feature(text) {
+        if let Some((_, feature)) = trajectory.feature(text) {
             let components = (0..feature.width()).collect();
-            return Ok(Selected { stream, feature, components, whole: true });
+            return Ok(Selected { feature, components, whole: true });
         }
         // Feature names may hold brackets and dots themselves, so only the last of either can select components.
         if let Some((name, inner)) = text.strip_suffix(']').and_then(|t| t.rsplit_once('['))
-            && let Some((stream, feature)) = trajectory.feature(name)
+            && let Some((_, feature)) = trajectory.feature(name)
         {
             let components = components_of(feature, inner).ok_or_else(|| self.no_component(feature))?;
-            return Ok(Selected { stream, feature, components, whole: false });
+            return Ok(Selected { feature, components, whole: false });
         }
         if let Some((name, component)) = text.rsplit_once('.')
-            && let Some((stream, feature)) = trajectory.feature(name)
+            && let Some((_, feature)) = trajectory.feature(name)
         {
             let components = components_of(feature, component).ok_or_else(|| self.no_component(feature))?;
-            return Ok(Selected { stream, feature, components, whole: false });
+            return Ok(Selected { feature, components, whole: false });
         }
         Err(self.no_feature(trajectory))
     }
@@ -278,7 +277,7 @@ pub(crate) fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trajectory::{Clock, Column, Meaning, Origin};
+    use trajectory::{Clock, Column, Meaning, Origin, Stream};
 
     fn trajectory() -> Trajectory {
         let feature = |name: &str, names: &[&str]| Feature {

@@ -390,27 +390,38 @@ fn dtype_of(name: &str, selected: &[Selected<'_>], parts: &[RecipePart]) -> Resu
     })
 }
 
-/// One name per component; qualified by the feature's last name where they would repeat.
+/// One name per component, qualified by the feature's last name where two features would give the same.
 fn component_names(selected: &[Selected<'_>]) -> Option<Vec<String>> {
-    let leaf = |feature: &Feature| feature.name.rsplit(['.', '/']).next().unwrap_or_default().to_string();
-    let plain = |s: &Selected<'_>, i: usize| match &s.feature.names {
-        Some(names) => names[i].clone(),
-        None if s.feature.width() == 1 => leaf(s.feature),
-        None => format!("{}[{i}]", leaf(s.feature)),
+    let plain = |s: &Selected<'_>| -> Vec<String> {
+        let name = |&i: &usize| match &s.feature.names {
+            Some(names) => names[i].clone(),
+            None if s.feature.width() == 1 => last_name(s.feature).into(),
+            None => format!("{}[{i}]", last_name(s.feature)),
+        };
+        s.components.iter().map(name).collect()
     };
-    let all = |name: &dyn Fn(&Selected<'_>, usize) -> String| -> Vec<String> {
-        selected.iter().flat_map(|s| s.components.iter().map(move |&i| name(s, i))).collect()
+    let all: Vec<Vec<String>> = selected.iter().map(plain).collect();
+    let collides = |at: usize| {
+        let others = all.iter().enumerate().filter(|(other, _)| *other != at).flat_map(|(_, names)| names);
+        others.into_iter().any(|name| all[at].contains(name))
     };
-    let unique = |names: &[String]| names.iter().collect::<BTreeSet<_>>().len() == names.len();
-    let short = all(&plain);
-    if unique(&short) {
-        return Some(short);
-    }
-    let qualified = all(&|s, i| format!("{}.{}", leaf(s.feature), plain(s, i)));
-    if unique(&qualified) {
-        return Some(qualified);
-    }
-    Some(all(&|s, i| format!("{}.{}", s.feature.name, plain(s, i))))
+    let qualified =
+        |at: usize, by: &str| all[at].iter().map(|name| format!("{by}.{name}")).collect::<Vec<_>>();
+    let pick = |qualifier: &dyn Fn(&Feature) -> String| -> Vec<String> {
+        let names = |at: usize| {
+            if collides(at) { qualified(at, &qualifier(selected[at].feature)) } else { all[at].clone() }
+        };
+        (0..all.len()).flat_map(names).collect()
+    };
+    let short = pick(&|feature| last_name(feature).into());
+    let unique = short.iter().collect::<BTreeSet<_>>().len() == short.len();
+    Some(if unique { short } else { pick(&|feature| feature.name.clone()) })
+}
+
+/// `position` of `/joint_states.position`; `closed` of `/gripper/closed.data`, since std_msgs call everything `data`.
+fn last_name(feature: &Feature) -> &str {
+    let name = feature.name.strip_suffix(".data").unwrap_or(&feature.name);
+    name.rsplit(['.', '/']).next().unwrap_or_default()
 }
 
 fn check_names(columns: &[RecipeColumn]) -> Result<()> {
