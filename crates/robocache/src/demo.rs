@@ -14,7 +14,7 @@ use trajectory::write::{Format, read_floats, read_places};
 use trajectory::{Column, Trajectory};
 
 use crate::align::align;
-use crate::commit::{MANIFEST, Manifest, SCRATCH, WORK};
+use crate::commit::{MANIFEST, Manifest, SCRATCH};
 use crate::config::{Cli, DemoArgs};
 use crate::error::{Error, Result};
 use crate::picture::{Clock, Frame, Panel, Picture};
@@ -49,7 +49,7 @@ const PICTURE: &str = "before-after.svg";
 /// Runs the command.
 pub(crate) fn demo(args: &DemoArgs) -> Result<Exit> {
     let dir = args.dir.display().to_string();
-    let folder = store::open(&dir, SCRATCH)?;
+    let folder = store::open(&dir, "recordings/tmp")?;
     let stranger = folder.list("")?.into_iter().find(|object| !is_ours(&object.key));
     if let Some(object) = stranger {
         return Err(Error::invalid(format!(
@@ -91,11 +91,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<Exit> {
 }
 
 fn is_ours(key: &str) -> bool {
-    key.starts_with("recordings/reach_")
-        || key.starts_with("dataset/")
-        || key == "map.toml"
-        || key == PICTURE
-        || key.starts_with(WORK)
+    key.starts_with("recordings/reach_") || key.starts_with("dataset/") || key == "map.toml" || key == PICTURE
 }
 
 /// Shows a command line and runs it.
@@ -160,10 +156,10 @@ fn draw(recordings: &str, dataset: &str) -> Result<Picture> {
             after: rows.component("panda_joint4")?,
         },
         Panel {
-            name: "orientation x [1]".into(),
+            name: "orientation y".into(),
             note: "grey: /ee_pose, whose\nsign flips at random\nblue: slerp, one sign".into(),
-            before: component(&episode, "/ee_pose.pose.orientation", "x")?,
-            after: rows.component("orientation.x")?,
+            before: component(&episode, "/ee_pose.pose.orientation", "y")?,
+            after: rows.component("orientation.y")?,
         },
     ];
     Ok(Picture {

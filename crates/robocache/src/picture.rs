@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 1180.0;
-const LEFT: f64 = 190.0;
+const LEFT: f64 = 216.0;
 const RIGHT: f64 = 24.0;
 const LANE: f64 = 20.0;
 const PANEL: f64 = 170.0;
@@ -196,7 +196,10 @@ impl Picture {
         put(out, format_args!("<text class=\"n\" x=\"24\" y=\"{:.1}\">camera frames</text>", top + 18.0));
         put(
             out,
-            format_args!("<text class=\"s\" x=\"24\" y=\"{:.1}\">as the rows see them</text>", top + 36.0),
+            format_args!(
+                "<text class=\"s\" x=\"24\" y=\"{:.1}\">nearest in time to the rows</text>",
+                top + 36.0
+            ),
         );
         for frame in self.frames.iter().filter(|frame| self.within(frame.at)) {
             let width = FRAME * 4.0 / 3.0;

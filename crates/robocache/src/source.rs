@@ -280,6 +280,11 @@ impl Input {
     ) -> Result<Vec<SourceRead>> {
         let recording = &self.recordings[recording];
         let store = &self.roots[recording.root];
+        for file in &recording.files {
+            if store.head(&file.key)?.etag != file.etag {
+                return Err(Error::invalid(format!("{} changed while it was being processed", file.key)));
+            }
+        }
         let mut reader = self.reader(recording, episodes.clone());
         let mut read: Vec<(u64, Sha256)> = recording.files.iter().map(|_| (0, Sha256::new())).collect();
         loop {
