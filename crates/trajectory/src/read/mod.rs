@@ -4,6 +4,8 @@
 //! [`Reader::provide`] hands them over, and episodes come out as soon as their last byte is in. The same parser so
 //! reads from memory, a disk or an object store, and a test can feed it one byte at a time.
 
+pub mod bag;
+
 use crate::{Origin, Trajectory};
 
 /// One file of the input.
