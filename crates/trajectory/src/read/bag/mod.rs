@@ -23,6 +23,8 @@ mod options;
 mod ros2msg;
 mod shape;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 pub use options::{BagMetadataError, BagOptions, EpisodesFrom, ParseEpisodesError, TopicFilter, bag_files};
