@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::histogram::Histograms;
 use super::images::ImageHistogram;
-use super::stats::{self, ComponentStats, Counted, Moments};
+use super::stats::{self, ColumnStats, ComponentStats, Counted, Moments};
 use super::table::{self, Leaf};
 use super::{EpisodeSummary, Format, Rate, ShardSummary, WriteError, lerobot, parquet};
 use crate::{ColumnSpec, Dtype, Schema};
@@ -199,34 +199,32 @@ impl<'a> Dataset<'a> {
         self.tasks.iter().enumerate().map(|(index, &task)| (task, index as i64)).collect()
     }
 
-    /// Rows and component statistics of a column over all episodes; `None` for text and bytes.
+    /// Statistics of each column over all episodes; `None` for text and bytes.
     pub(super) fn column_stats(
         &self,
         histograms: &Histograms,
-    ) -> Result<Vec<Option<(u64, Vec<ComponentStats>)>>, WriteError> {
+    ) -> Result<Vec<Option<ColumnStats>>, WriteError> {
         let merged = merged_moments(self.schema, self.shards)?;
-        let columns = self.schema.columns.iter().zip(merged).enumerate();
-        let one = |(at, (spec, moments)): (usize, (&ColumnSpec, Option<(u64, Vec<Moments>)>))| {
-            if spec.dtype == Dtype::Image {
-                let stats = self.image_histogram(at).stats();
-                return Ok(Some((stats.rows, stats.components)));
-            }
-            let Some((rows, moments)) = moments else { return Ok(None) };
-            let component = |(component, moments): (usize, Moments)| {
-                let quantiles = match spec.dtype {
-                    Dtype::Bool => {
-                        let trues = (moments.mean * moments.valid as f64).round() as u64;
-                        let falses = moments.valid.saturating_sub(trues);
-                        Counted::new([(0.0, falses), (1.0, trues)].into_iter()).stats().quantiles
-                    }
-                    _ => histograms.quantiles((at, component), &moments, spec.dtype == Dtype::Int64)?,
-                };
-                Ok(ComponentStats { moments, quantiles })
-            };
-            let all: Result<Vec<_>, WriteError> = moments.into_iter().enumerate().map(component).collect();
-            Ok(Some((rows, all?)))
-        };
-        columns.map(one).collect()
+        let mut out = Vec::with_capacity(merged.len());
+        for (at, (spec, merged)) in self.schema.columns.iter().zip(merged).enumerate() {
+            out.push(match (spec.dtype, merged) {
+                (Dtype::Image, _) => Some(self.image_histogram(at).stats()),
+                (_, None) => None,
+                (dtype, Some(MergedColumn { rows, components })) => {
+                    let component = |(component, moments): (usize, Moments)| {
+                        let quantiles = match dtype {
+                            Dtype::Bool => bool_quantiles(&moments),
+                            _ => histograms.quantiles((at, component), &moments, dtype == Dtype::Int64)?,
+                        };
+                        Ok(ComponentStats { moments, quantiles })
+                    };
+                    let components: Result<_, WriteError> =
+                        components.into_iter().enumerate().map(component).collect();
+                    Some(ColumnStats { rows, components: components? })
+                }
+            });
+        }
+        Ok(out)
     }
 
     fn image_histogram(&self, column: usize) -> ImageHistogram {
@@ -315,22 +313,40 @@ pub(super) fn running(first: u64, count: u64, hz: f64) -> ComponentStats {
     ComponentStats { moments, quantiles: stats::quantiles(count, at) }
 }
 
-/// Rows and moments per column over all episodes; `None` for columns without numbers of their own.
-#[expect(clippy::type_complexity, reason = "one level of meaning per layer: column, rows and components")]
+/// Of truth values the mean tells how many were true.
+fn bool_quantiles(moments: &Moments) -> [f64; 5] {
+    let trues = (moments.mean * moments.valid as f64).round() as u64;
+    let falses = moments.valid.saturating_sub(trues);
+    Counted::new([(0.0, falses), (1.0, trues)].into_iter()).stats().quantiles
+}
+
+/// What a column's episodes add up to.
+#[derive(Debug, Clone)]
+pub(super) struct MergedColumn {
+    /// Rows that are not masked.
+    pub(super) rows: u64,
+    pub(super) components: Vec<Moments>,
+}
+
+/// Per column over all episodes; `None` for columns without numbers of their own.
 pub(super) fn merged_moments(
     schema: &Schema,
     shards: &[ShardSummary],
-) -> Result<Vec<Option<(u64, Vec<Moments>)>>, WriteError> {
-    let numeric = |spec: &ColumnSpec| matches!(spec.dtype, Dtype::Float32 | Dtype::Int64 | Dtype::Bool);
-    let empty = |spec| numeric(spec).then(|| (0, vec![Moments::default(); table::components(spec)]));
+) -> Result<Vec<Option<MergedColumn>>, WriteError> {
+    let empty = |spec: &ColumnSpec| match spec.dtype {
+        Dtype::Float32 | Dtype::Int64 | Dtype::Bool => {
+            Some(MergedColumn { rows: 0, components: vec![Moments::default(); table::components(spec)] })
+        }
+        Dtype::String | Dtype::Bytes | Dtype::Image => None,
+    };
     let mut out: Vec<_> = schema.columns.iter().map(empty).collect();
     for shard in shards {
         check(schema, shard)?;
         for episode in &shard.episodes {
             for (all, stats) in out.iter_mut().zip(&episode.stats) {
-                let (Some((rows, moments)), Some(stats)) = (all, stats) else { continue };
-                *rows += stats.rows;
-                moments.iter_mut().zip(&stats.components).for_each(|(all, c)| all.merge(&c.moments));
+                let (Some(all), Some(stats)) = (all, stats) else { continue };
+                all.rows += stats.rows;
+                all.components.iter_mut().zip(&stats.components).for_each(|(all, c)| all.merge(&c.moments));
             }
         }
     }

@@ -69,7 +69,7 @@ impl ColumnRanges {
                 Dtype::Int64 => true,
                 _ => return None,
             };
-            moments.map(|(_, all)| all.iter().map(|m| Extent::new(m, integers)).collect())
+            moments.map(|all| all.components.iter().map(|m| Extent::new(m, integers)).collect())
         });
         Ok(Self { columns: columns.collect() })
     }

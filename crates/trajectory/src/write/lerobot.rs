@@ -17,14 +17,13 @@ use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field};
 use parquet::arrow::ArrowWriter;
-use parquet::file::metadata::KeyValue;
 use serde_json::{Value, json};
 
 use super::dataset::{self, Dataset, FILES_PER_CHUNK, Placed};
 use super::describe::{self, Kind};
 use super::histogram::Histograms;
 use super::json::{self, Object};
-use super::stats::{ComponentStats, Counted};
+use super::stats::{ColumnStats, ComponentStats, Counted};
 use super::table::{self, Leaf};
 use super::{Format, WriteError};
 use crate::{ColumnSpec, Dtype};
@@ -133,9 +132,9 @@ pub(super) fn feature_stats<'a>(
     histograms: &Histograms,
 ) -> Result<Vec<(&'a str, Object<&'static str, Value>)>, WriteError> {
     let columns = dataset.column_stats(histograms)?;
-    let entry = |(spec, stats): (&'a ColumnSpec, Option<(u64, Vec<ComponentStats>)>)| {
-        let ((rows, components), kind) = (stats?, Kind::of(spec.dtype)?);
-        Some((spec.name.as_str(), describe::object(kind, rows, &components)))
+    let entry = |(spec, stats): (&'a ColumnSpec, Option<ColumnStats>)| {
+        let (stats, kind) = (stats?, Kind::of(spec.dtype)?);
+        Some((spec.name.as_str(), describe::object(kind, stats.rows, &stats.components)))
     };
     Ok(dataset.schema.columns.iter().zip(columns).filter_map(entry).collect())
 }
@@ -165,9 +164,10 @@ pub fn tasks_table(dataset: &Dataset<'_>) -> Result<Vec<u8>, WriteError> {
         "creator": {"library": "robocache", "version": "1"},
         "pandas_version": "2.3.3",
     });
-    let pandas = KeyValue::new("pandas".to_owned(), pandas.to_string());
-    let properties = table::properties().set_key_value_metadata(Some(vec![pandas])).build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties))?;
+    let metadata = arrow_schema::Metadata::from_iter([("pandas".to_owned(), pandas.to_string())]);
+    let schema = Arc::new(batch.schema().as_ref().clone().with_metadata(metadata));
+    let properties = table::properties().set_key_value_metadata(Some(table::key_values(&schema))).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
     writer.write(&batch)?;
     Ok(writer.into_inner()?)
 }

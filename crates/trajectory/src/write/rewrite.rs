@@ -50,7 +50,7 @@ pub fn rewrite<R: ChunkReader + 'static, W: Write + Send>(
     if metadata.file_metadata().schema() != expected.root_schema() {
         return Err(WriteError::Staged("the staged file has other columns".to_owned()));
     }
-    let mut properties = table.properties()?.build();
+    let mut properties = table.properties().build();
     add_encoded_arrow_schema_to_metadata(&table.arrow, &mut properties);
     let mut writer = SerializedFileWriter::new(sink, expected.root_schema_ptr(), Arc::new(properties))?;
     let mut pass = Pass {

@@ -42,7 +42,7 @@ impl<W: Write + Send> ShardWriter<W> {
     pub fn new(format: Format, schema: &Schema, rate: Rate, sink: W) -> Result<Self, WriteError> {
         let table = Table::new(format, schema)?;
         let fps = rate.hz(format)?;
-        let properties = table.properties()?.build();
+        let properties = table.properties().build();
         let writer = ArrowWriter::try_new(sink, table.arrow.clone(), Some(properties))?;
         let images = vec![None; table.columns.len()];
         let summary = ShardSummary { images, ..ShardSummary::default() };

@@ -18,8 +18,7 @@ pub const QUANTILES: [f64; 5] = [0.01, 0.10, 0.50, 0.90, 0.99];
 pub(super) const QUANTILE_NAMES: [&str; 5] = ["q01", "q10", "q50", "q90", "q99"];
 
 /// Count, extent, mean and spread of one component.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Moments {
     /// Finite values in rows that are not masked.
     pub valid: u64,
@@ -79,14 +78,29 @@ impl Moments {
     }
 }
 
-/// Statistics of one component over one episode.
+/// Statistics of one component over one episode. In JSON a pair, since a marker holds thousands: the count, and the
+/// list of minimum, maximum, mean, sum of squared deviations and the quantiles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(into = "(u64, [f64; 9])", from = "(u64, [f64; 9])")]
 pub struct ComponentStats {
     /// Count, extent, mean and spread.
     pub moments: Moments,
     /// The [`QUANTILES`].
     pub quantiles: [f64; 5],
+}
+
+impl From<ComponentStats> for (u64, [f64; 9]) {
+    fn from(ComponentStats { moments, quantiles }: ComponentStats) -> Self {
+        let Moments { valid, min, max, mean, m2 } = moments;
+        let [q01, q10, q50, q90, q99] = quantiles;
+        (valid, [min, max, mean, m2, q01, q10, q50, q90, q99])
+    }
+}
+
+impl From<(u64, [f64; 9])> for ComponentStats {
+    fn from((valid, [min, max, mean, m2, quantiles @ ..]): (u64, [f64; 9])) -> Self {
+        Self { moments: Moments { valid, min, max, mean, m2 }, quantiles }
+    }
 }
 
 /// Statistics of one column over one episode.

@@ -5,7 +5,7 @@
 //! `fixed_size_list<element>[n]`, higher ranks are nested lists that carry `datasets`' array extension, images are
 //! `struct<bytes, path>` with the encoded file inside and no path. All fields are nullable, and none is ever null.
 //!
-//! Encodings: Snappy, no dictionary for floats (resampled values hardly repeat), delta for running indices. Images and
+//! Encodings: Snappy, byte stream split for floats (resampled values hardly repeat), delta for running indices. Images and
 //! strings have a dictionary as large as a row group may be, so that a frame held over several rows is stored once;
 //! images are not compressed a second time. `created_by` is fixed: a file tells nothing of the machine it came from.
 //!
@@ -44,6 +44,9 @@ pub(super) const VALUE_BYTES: usize = 1 << 30;
 
 /// The highest rank for which `datasets` has an array type (`Array5D`).
 const MAX_RANK: usize = 5;
+
+/// Where `datasets` keeps the types of the columns.
+const HUGGINGFACE_KEY: &str = "huggingface";
 
 /// What the name of the writer is in each file.
 const CREATED_BY: &str = "robocache";
@@ -147,12 +150,15 @@ impl Table {
                 _ => Some(Field::new(leaf.name(), DataType::Int64, true)),
             })
             .collect();
-        let arrow = Arc::new(arrow_schema::Schema::new(fields));
-        Ok(Self { format, columns: schema.columns.clone(), leaves, arrow })
+        let columns = schema.columns.clone();
+        let features = huggingface(format, &columns, &leaves)?;
+        let metadata = arrow_schema::Metadata::from_iter([(HUGGINGFACE_KEY.to_owned(), features)]);
+        let arrow = Arc::new(arrow_schema::Schema::new(fields).with_metadata(metadata));
+        Ok(Self { format, columns, leaves, arrow })
     }
 
-    /// Writer properties for these columns, with the `huggingface` description of their types.
-    pub(super) fn properties(&self) -> Result<WriterPropertiesBuilder, WriteError> {
+    /// Writer properties for these columns, with the schema's metadata.
+    pub(super) fn properties(&self) -> WriterPropertiesBuilder {
         let mut out = properties();
         for spec in &self.columns {
             out = encode_feature(out, spec);
@@ -170,32 +176,7 @@ impl Table {
         for name in ["task", "timestamp"] {
             out = out.set_column_dictionary_enabled(ColumnPath::from(name), true);
         }
-        let features = KeyValue::new("huggingface".to_owned(), self.huggingface()?);
-        Ok(out.set_key_value_metadata(Some(vec![features])))
-    }
-
-    /// The `datasets.Features` of the table, as JSON: what `Dataset.to_parquet` stores under `huggingface`.
-    fn huggingface(&self) -> Result<String, WriteError> {
-        use serde_json::json;
-        let scalar = |dtype: &str| json!({"dtype": dtype, "_type": "Value"});
-        let entries: Vec<(&str, serde_json::Value)> = self
-            .leaves
-            .iter()
-            .filter_map(|&leaf| match leaf {
-                Leaf::Feature(column) => {
-                    let spec = &self.columns[column];
-                    Some((spec.name.as_str(), feature(self.format, spec)))
-                }
-                Leaf::Path => None,
-                Leaf::Timestamp if self.format == Format::LeRobot => Some((leaf.name(), scalar("float32"))),
-                Leaf::Timestamp => Some(("timestamp_ns", scalar("int64"))),
-                Leaf::Task => Some((leaf.name(), scalar("string"))),
-                _ => Some((leaf.name(), scalar("int64"))),
-            })
-            .collect();
-        let features = Object(vec![("features", Object(entries))]);
-        let text = serde_json::to_string(&Object(vec![("info", features)]));
-        Ok(text.map_err(std::io::Error::from)?)
+        out.set_key_value_metadata(Some(key_values(&self.arrow)))
     }
 
     /// Rows `rows` of `frames`, which must have been checked against this table.
@@ -236,6 +217,32 @@ impl Table {
     }
 }
 
+/// The metadata of a schema as entries of a file's footer. Arrow C++ takes it from `ARROW:schema` only, other readers
+/// from the footer only: it has to be in both.
+pub(super) fn key_values(schema: &arrow_schema::Schema) -> Vec<KeyValue> {
+    schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect()
+}
+
+/// The `datasets.Features` of a table, as JSON: what `Dataset.to_parquet` stores.
+fn huggingface(format: Format, columns: &[ColumnSpec], leaves: &[Leaf]) -> Result<String, WriteError> {
+    use serde_json::json;
+    let scalar = |dtype: &str| json!({"dtype": dtype, "_type": "Value"});
+    let entry = |&leaf: &Leaf| match leaf {
+        Leaf::Feature(column) => {
+            let spec = &columns[column];
+            Some((spec.name.as_str(), feature(format, spec)))
+        }
+        Leaf::Path => None,
+        Leaf::Timestamp if format == Format::LeRobot => Some((leaf.name(), scalar("float32"))),
+        Leaf::Timestamp => Some(("timestamp_ns", scalar("int64"))),
+        Leaf::Task => Some((leaf.name(), scalar("string"))),
+        _ => Some((leaf.name(), scalar("int64"))),
+    };
+    let features = Object(vec![("features", Object(leaves.iter().filter_map(entry).collect()))]);
+    let text = serde_json::to_string(&Object(vec![("info", features)]));
+    Ok(text.map_err(std::io::Error::from)?)
+}
+
 /// What all our Parquet files have in common.
 pub(super) fn properties() -> WriterPropertiesBuilder {
     WriterProperties::builder()
@@ -259,7 +266,13 @@ fn encode_feature(out: WriterPropertiesBuilder, spec: &ColumnSpec) -> WriterProp
             .set_column_dictionary_page_size_limit(path, DICTIONARY_BYTES)
     };
     match spec.dtype {
-        Dtype::Float32 | Dtype::Bool => out,
+        // Measured on a million rows of joint positions, lerped and held: 101 MB against 124 MB plain and 140 MB
+        // with a dictionary, at the speed of plain. Arrow reads it since 2020, and so does what lerobot needs.
+        Dtype::Float32 => {
+            let path = ColumnPath::new(path);
+            out.set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT)
+        }
+        Dtype::Bool => out,
         Dtype::Int64 => {
             let path = ColumnPath::new(path);
             out.set_column_dictionary_enabled(path.clone(), true)
@@ -287,7 +300,7 @@ fn check_column(format: Format, spec: &ColumnSpec) -> Result<(), WriteError> {
     if spec.shape.contains(&0) {
         return fail("has a dimension of 0");
     }
-    if !spec.shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d)).is_some_and(|n| n < 1 << 31) {
+    if spec.shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n >= 1 << 31) {
         return fail("has too many values per row");
     }
     match spec.dtype {

@@ -97,12 +97,11 @@ fn staged(format: Format, schema: &Schema, shards: &[Vec<Frames>]) -> Vec<(Vec<u
     shards.iter().map(stage).collect()
 }
 
-/// Both passes: data files and the files of `meta/`.
-fn publish(
-    format: Format,
-    schema: &Schema,
-    shards: &[Vec<Frames>],
-) -> (Vec<Vec<u8>>, Vec<(String, Vec<u8>)>) {
+/// Data files, and the files of `meta/` with their paths.
+type Published = (Vec<Vec<u8>>, Vec<(String, Vec<u8>)>);
+
+/// Both passes.
+fn publish(format: Format, schema: &Schema, shards: &[Vec<Frames>]) -> Published {
     let staged = staged(format, schema, shards);
     // Summaries travel as JSON.
     let summaries: Vec<ShardSummary> = staged
@@ -218,6 +217,23 @@ fn nothing_of_the_staging_reaches_the_output() {
     // Indices have statistics, which readers skip row groups with.
     let index = reader.metadata().row_group(0).columns().iter().find(|c| c.column_path().string() == "index");
     assert!(index.unwrap().statistics().is_some());
+}
+
+/// Arrow C++, and so pandas and `datasets`, takes a schema's metadata from inside `ARROW:schema` alone.
+#[test]
+fn metadata_is_where_pyarrow_looks_for_it() {
+    let (files, meta) = publish(Format::LeRobot, &schema(), &shards());
+    for (bytes, key) in [(&files[0], "huggingface"), (&meta[1].1, "pandas")] {
+        let reader = SerializedFileReader::new(chunk(bytes.clone())).unwrap();
+        let entries = reader.metadata().file_metadata().key_value_metadata().unwrap();
+        let arrow = entries.iter().find(|entry| entry.key == "ARROW:schema").unwrap();
+        let only = vec![arrow.clone()];
+        let descriptor = reader.metadata().file_metadata().schema_descr();
+        let schema = ::parquet::arrow::parquet_to_arrow_schema(descriptor, Some(&only)).unwrap();
+        assert!(schema.metadata().get(key).is_some(), "{key}");
+    }
+    let tasks = read(&meta[1].1);
+    assert_eq!(tasks.column_by_name("task").unwrap().as_string::<i32>().value(2), "open");
 }
 
 #[test]
