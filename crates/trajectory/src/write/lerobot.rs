@@ -219,10 +219,25 @@ fn episodes_batch(dataset: &Dataset<'_>, episodes: &[Placed<'_>]) -> Result<Reco
             .collect();
         add_stats(&mut columns, name, own_kind(leaf), 1, &all)?;
     }
+    columns.extend(origins(episodes));
     columns.push(("meta/episodes/chunk_index".to_owned(), ints(&|_| 0)));
     columns.push(("meta/episodes/file_index".to_owned(), ints(&|_| 0)));
     let nullable = columns.into_iter().map(|(name, array)| (name, array, true));
     Ok(RecordBatch::try_from_iter_with_nullable(nullable)?)
+}
+
+/// Where each episode came from and the Unix time of its first row (of the recording's own zero, where it has no wall
+/// clock). LeRobot has no such columns and passes them by; without them a row's absolute time would be lost.
+fn origins(episodes: &[Placed<'_>]) -> [(String, ArrayRef); 3] {
+    let file = StringArray::from_iter_values(episodes.iter().map(|p| &p.summary.origin.file));
+    let ints = |value: &dyn Fn(&Placed<'_>) -> i64| -> ArrayRef {
+        Arc::new(episodes.iter().map(value).collect::<Int64Array>())
+    };
+    [
+        ("origin/file".to_owned(), Arc::new(file)),
+        ("origin/episode".to_owned(), ints(&|p| p.summary.origin.episode as i64)),
+        ("origin/start_ns".to_owned(), ints(&|p| p.summary.epoch_ns.saturating_add(p.summary.first_ns))),
+    ]
 }
 
 fn add_stats(
