@@ -5,41 +5,17 @@
 //! refuse gaps. Everything is a function of the episode and the recipe: batches and threads never show in the result.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use resample::{
-    Grid, Job, Located, Part, Policy, Presence, Rate, Values, check_times, default_max_gap_ns, locate,
-    resample,
-};
+use resample::{Job, Part, Policy, Presence, Values, resample};
 use trajectory::read::ReadError;
-use trajectory::{Column, Dtype, Feature, FrameColumn, Frames, Stream, Trajectory};
+use trajectory::{Column, Dtype, FrameColumn, Frames, Trajectory};
 
 use crate::config::{Edge, OnGap};
-use crate::recipe::{Components, Recipe, RecipeColumn, Task};
+use crate::place::{Placed, Source, place};
+use crate::recipe::{Recipe, RecipeColumn, Task};
 use crate::units::show_ns;
-
-/// An episode with its grid.
-struct Placed {
-    trajectory: Trajectory,
-    grid: Grid,
-    /// Per stream of the recipe.
-    located: BTreeMap<String, Located>,
-    masked: Vec<bool>,
-    /// Per column of the recipe.
-    sources: Vec<Vec<Source>>,
-}
-
-/// A run of neighbouring components of one recorded feature.
-struct Source {
-    stream: usize,
-    feature: usize,
-    from: usize,
-    to: usize,
-    width: usize,
-    policy: Policy,
-}
 
 /// Puts every episode of a batch on its grid: its rows (several [`Frames`] where gaps cut it), or what is wrong with it.
 pub(crate) fn align(batch: Vec<Trajectory>, recipe: &Recipe) -> Vec<Result<Vec<Frames>, ReadError>> {
@@ -127,194 +103,6 @@ impl Placed {
             nan_outside: recipe.streams[&stream.name].edge == Edge::Nan,
         }
     }
-}
-
-/// Checks an episode against the recipe and finds its grid.
-fn place(trajectory: Trajectory, recipe: &Recipe) -> Result<Placed, ReadError> {
-    let problem = |text: String| ReadError::in_episode(&trajectory.origin, text);
-    let mut used: BTreeMap<&str, &Stream> = BTreeMap::new();
-    for name in recipe.streams.keys() {
-        let stream = trajectory.streams.iter().find(|s| s.name == *name);
-        let stream = stream.ok_or_else(|| {
-            problem("this stream, which the output is made of, is missing".into()).feature(name)
-        })?;
-        check_times(&stream.times_ns).map_err(|e| {
-            let error = problem(format!("{e} on its {} clock", clock_name(stream))).feature(name);
-            e.index().map_or(error.clone(), |index| error.index(index as u64))
-        })?;
-        used.insert(name, stream);
-    }
-    let sources: Vec<Vec<Source>> =
-        recipe.columns.iter().map(|c| sources_of(c, &trajectory)).collect::<Result<_, _>>()?;
-    let rate: Rate = recipe.rate.parse().expect("a recipe's rate was a rate when it was made");
-    let (start, end) = extent(&used, recipe).map_err(problem)?;
-    let grid = Grid::spanning(rate, start, end).ok_or_else(|| {
-        problem(format!(
-            "{} at {rate} Hz are more rows than an episode can have",
-            show_ns(end.saturating_sub(start))
-        ))
-    })?;
-    let mut masked = vec![false; grid.rows()];
-    let mut located = BTreeMap::new();
-    for (name, stream) in used {
-        let rule = &recipe.streams[name];
-        let max_gap = rule.max_gap_ns.unwrap_or_else(|| default_max_gap_ns(&stream.times_ns));
-        let found = locate(&stream.times_ns, &grid, if rule.continuous { max_gap } else { i64::MAX })
-            .map_err(|e| problem(e.to_string()).feature(name))?;
-        if rule.continuous {
-            for (mask, presence) in masked.iter_mut().zip(&found.presence) {
-                let unknown = matches!(presence, Presence::Gap | Presence::Stale);
-                let outside = matches!(presence, Presence::Before | Presence::After | Presence::Stale);
-                *mask |= unknown && !(outside && rule.edge == Edge::Nan);
-            }
-        }
-        located.insert(name.to_string(), found);
-    }
-    Ok(Placed { grid, located, masked, sources, trajectory })
-}
-
-fn clock_name(stream: &Stream) -> &'static str {
-    match stream.clock {
-        trajectory::Clock::HeaderStamp => "header-stamp",
-        trajectory::Clock::LogTime => "log-time",
-        trajectory::Clock::PublishTime => "publish-time",
-        trajectory::Clock::NominalRate => "nominal",
-    }
-}
-
-/// Where the rows lie: from the last of the streams to begin, since nothing is filled in backwards, through the first of
-/// the required ones to end.
-fn extent(used: &BTreeMap<&str, &Stream>, recipe: &Recipe) -> Result<(i64, i64), String> {
-    let first = |s: &Stream| s.times_ns[0];
-    let last = |s: &Stream| s.times_ns[s.times_ns.len() - 1];
-    let rule = |name: &str| &recipe.streams[name];
-    let begins =
-        used.iter().filter(|(name, s)| rule(name).required || (!s.latched && rule(name).edge != Edge::Nan));
-    let start = begins.max_by_key(|(_, s)| first(s));
-    let end = used.iter().filter(|(name, _)| rule(name).required).min_by_key(|(_, s)| last(s));
-    let end = end.or_else(|| used.iter().max_by_key(|(_, s)| last(s)));
-    let start = start.or_else(|| used.iter().min_by_key(|(_, s)| first(s)));
-    let (Some((starts, a)), Some((ends, b))) = (start, end) else { return Err("it has no streams".into()) };
-    if last(b) < first(a) {
-        return Err(format!(
-            "its streams never overlap: {ends} ends {} before {starts} begins; mark one `required = false` under [stream] \
-             in a map, or leave it out with --exclude",
-            show_ns(first(a).saturating_sub(last(b)))
-        ));
-    }
-    Ok((first(a), last(b)))
-}
-
-/// Finds a column's components in this episode and checks that they are as the recipe says.
-fn sources_of(column: &RecipeColumn, trajectory: &Trajectory) -> Result<Vec<Source>, ReadError> {
-    let mut out: Vec<Source> = Vec::new();
-    let mut to = 0;
-    for part in &column.parts {
-        let problem = |text: String| ReadError::in_episode(&trajectory.origin, text).feature(&part.feature);
-        let place = trajectory
-            .streams
-            .iter()
-            .enumerate()
-            .find_map(|(i, s)| s.features.iter().position(|f| f.name == part.feature).map(|j| (i, j)));
-        let (stream, index) = place.ok_or_else(|| {
-            problem(format!("this feature, which column {} is made of, is missing", column.name))
-        })?;
-        let feature = &trajectory.streams[stream].features[index];
-        let rows = trajectory.streams[stream].len();
-        check_column(column, feature, rows).map_err(|text| problem(text))?;
-        let components = components_in(feature, &part.components).map_err(|text| problem(text))?;
-        check_finite(column, feature, &components).map_err(|(row, text)| problem(text).index(row as u64))?;
-        let policy: Policy = part.policy.parse().expect("a recipe's policies were policies when it was made");
-        let continues = |run: &Source, next: usize| {
-            run.from + run.width == next
-                && run.stream == stream
-                && run.feature == index
-                && run.policy == policy
-        };
-        let begin = out.len();
-        for component in components {
-            match out[begin..].last_mut() {
-                Some(run) if continues(run, component) => run.width += 1,
-                _ => out.push(Source { stream, feature: index, from: component, to, width: 1, policy }),
-            }
-            to += 1;
-        }
-        if matches!(policy, Policy::Slerp(kind) if out.len() != begin + 1 || out[begin].width != kind.width())
-        {
-            return Err(problem("the components of a rotation are not neighbours in this episode".into()));
-        }
-    }
-    Ok(out)
-}
-
-fn check_column(column: &RecipeColumn, feature: &Feature, rows: usize) -> Result<(), String> {
-    let fits = match (&feature.column, column.dtype) {
-        (Column::F32(_) | Column::F64(_) | Column::I64(_) | Column::Bool(_), Dtype::Float32) => true,
-        (Column::I64(_), Dtype::Int64) | (Column::Bool(_), Dtype::Bool) | (Column::Str(_), Dtype::String) => {
-            true
-        }
-        (Column::Bytes(_), Dtype::Image | Dtype::Bytes) => true,
-        _ => false,
-    };
-    if !fits {
-        let (found, name) = (feature.column.kind().name(), &column.name);
-        return Err(format!("it holds {found}, but the first episode made column {name} of another type"));
-    }
-    let blob = matches!(feature.column, Column::Str(_) | Column::Bytes(_));
-    let expected = if blob { rows } else { rows * feature.width() };
-    if feature.column.len() != expected {
-        return Err(format!("it has {} values where {rows} samples need {expected}", feature.column.len()));
-    }
-    Ok(())
-}
-
-fn components_in(feature: &Feature, components: &Components) -> Result<Vec<usize>, String> {
-    match (components, &feature.names) {
-        (Components::Named(wanted), Some(names)) => wanted
-            .iter()
-            .map(|name| {
-                names.iter().position(|n| n == name).ok_or_else(|| {
-                    format!("component {name} is missing; this episode has {}", names.join(", "))
-                })
-            })
-            .collect(),
-        (Components::Named(wanted), None) => {
-            Err(format!("this episode does not name its components; expected {}", wanted.join(", ")))
-        }
-        (Components::Indices(indices), _) => {
-            let width = feature.width().max(1);
-            match indices.iter().find(|&&index| index >= width) {
-                Some(index) => {
-                    Err(format!("it has {width} components in this episode, none numbered {index}"))
-                }
-                None => Ok(indices.clone()),
-            }
-        }
-    }
-}
-
-fn check_finite(
-    column: &RecipeColumn,
-    feature: &Feature,
-    components: &[usize],
-) -> Result<(), (usize, String)> {
-    if column.dtype != Dtype::Float32 {
-        return Ok(());
-    }
-    let width = feature.width();
-    let bad = |finite: &dyn Fn(usize) -> bool, rows: usize| {
-        (0..rows).find_map(|row| components.iter().find(|&&c| !finite(row * width + c)).map(|&c| (row, c)))
-    };
-    let found = match &feature.column {
-        Column::F32(v) => bad(&|i| v[i].is_finite(), v.len() / width.max(1)),
-        Column::F64(v) => bad(&|i| v[i].is_finite(), v.len() / width.max(1)),
-        _ => None,
-    };
-    found.map_or(Ok(()), |(row, component)| {
-        let component = feature.names.as_ref().map_or_else(|| format!("{component}"), |names| names[component].clone());
-        let name = &feature.name;
-        Err((row, format!("component {component} is not a finite number; leave the feature out with --exclude '{name}' if nothing trains on it")))
-    })
 }
 
 /// The rows of one episode, all columns in place.
@@ -521,7 +309,7 @@ fn split(frames: &Frames) -> Vec<Frames> {
         match (good, start) {
             (true, None) => start = Some(row),
             (false, Some(from)) => {
-                out.push(cut(frames, from..row));
+                out.push(frames.slice(from..row));
                 start = None;
             }
             _ => {}
@@ -530,37 +318,149 @@ fn split(frames: &Frames) -> Vec<Frames> {
     out
 }
 
-fn cut(frames: &Frames, rows: Range<usize>) -> Frames {
-    let total = frames.rows();
-    let columns = frames.columns.iter().map(|column| match column {
-        FrameColumn::Float32(v) => FrameColumn::Float32(slice(v, &rows, total)),
-        FrameColumn::Int64(v) => FrameColumn::Int64(slice(v, &rows, total)),
-        FrameColumn::Bool(v) => FrameColumn::Bool(slice(v, &rows, total)),
-        FrameColumn::Indexed { values, index } => {
-            FrameColumn::Indexed { values: Arc::clone(values), index: index[rows.clone()].to_vec() }
-        }
-    });
-    let used = &frames.task_index[rows.clone()];
-    let mut kept: Vec<u32> = Vec::new();
-    for &task in used {
-        if !kept.contains(&task) {
-            kept.push(task);
-        }
-    }
-    let renumbered = |task: &u32| kept.iter().position(|k| k == task).map(|at| at as u32);
-    Frames {
-        origin: frames.origin.clone(),
-        split: frames.split.clone(),
-        epoch_ns: frames.epoch_ns,
-        times_ns: frames.times_ns[rows.clone()].to_vec(),
-        columns: columns.collect(),
-        task_index: used.iter().map(|task| renumbered(task).expect("every used task is kept")).collect(),
-        tasks: kept.iter().map(|&task| frames.tasks[task as usize].clone()).collect(),
-        masked: frames.masked[rows].to_vec(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{Components, RecipePart, StreamRule};
+    use trajectory::{Blobs, Clock, Feature, Meaning, Origin, Stream};
 
-fn slice<T: Clone>(values: &[T], rows: &Range<usize>, total: usize) -> Vec<T> {
-    let width = values.len() / total.max(1);
-    values[rows.start * width..rows.end * width].to_vec()
+    const MS: i64 = 1_000_000;
+
+    fn stream(name: &str, times_ms: &[i64], column: Column, names: Option<&[&str]>) -> Stream {
+        let names = names.map(|names| names.iter().map(|n| (*n).to_string()).collect::<Vec<_>>());
+        let shape = names.as_ref().map_or(vec![], |names| vec![names.len()]);
+        let meaning = Meaning::Plain;
+        Stream {
+            name: name.into(),
+            clock: Clock::LogTime,
+            latched: false,
+            times_ns: times_ms.iter().map(|t| t * MS).collect(),
+            features: vec![Feature { name: format!("{name}.v"), shape, names, meaning, column }],
+        }
+    }
+
+    fn trajectory(streams: Vec<Stream>) -> Trajectory {
+        let origin = Origin { file: "bag".into(), episode: 0 };
+        Trajectory { origin, split: None, epoch_ns: 0, streams, metadata: BTreeMap::new(), findings: vec![] }
+    }
+
+    fn column(name: &str, dtype: Dtype, components: Components, policy: &str) -> RecipeColumn {
+        let shape = match &components {
+            Components::Named(names) => vec![names.len()],
+            Components::Indices(_) => vec![],
+        };
+        let parts = vec![RecipePart { feature: format!("{name}.v"), components, policy: policy.into() }];
+        RecipeColumn { name: name.trim_start_matches('/').into(), dtype, shape, names: None, parts }
+    }
+
+    fn recipe(columns: Vec<RecipeColumn>, optional: &[&str], on_gap: OnGap) -> Recipe {
+        let rule = |name: &String| StreamRule {
+            required: !optional.contains(&name.as_str()),
+            continuous: true,
+            max_gap_ns: None,
+            edge: Edge::Hold,
+        };
+        let names: Vec<String> = columns.iter().map(|c| format!("/{}", c.name)).collect();
+        let streams = names.iter().map(|name| (name.clone(), rule(name))).collect();
+        Recipe {
+            rate: "100".into(),
+            on_gap,
+            columns,
+            streams,
+            task: Task::Text("t".into()),
+            robot_type: None,
+        }
+    }
+
+    fn scalar(name: &str, dtype: Dtype, policy: &str) -> RecipeColumn {
+        column(name, dtype, Components::Indices(vec![0]), policy)
+    }
+
+    fn one(trajectory: Trajectory, recipe: &Recipe) -> Result<Vec<Frames>, ReadError> {
+        align(vec![trajectory], recipe).remove(0)
+    }
+
+    #[test]
+    fn rows_lie_where_all_required_streams_have_samples() {
+        let a = stream("/a", &[0, 10, 20, 30, 40], Column::F64(vec![0.0, 1.0, 2.0, 3.0, 4.0]), None);
+        let b = stream("/b", &[5, 25, 35], Column::I64(vec![7, 8, 9]), None);
+        let columns = vec![scalar("/a", Dtype::Float32, "linear"), scalar("/b", Dtype::Int64, "hold")];
+        let strict =
+            one(trajectory(vec![a.clone(), b.clone()]), &recipe(columns.clone(), &[], OnGap::Mask)).unwrap();
+        assert_eq!(strict[0].times_ns, [5 * MS, 15 * MS, 25 * MS, 35 * MS]);
+        assert_eq!(strict[0].columns[0], FrameColumn::Float32(vec![0.5, 1.5, 2.5, 3.5]));
+        assert_eq!(strict[0].columns[1], FrameColumn::Int64(vec![7, 7, 8, 9]));
+        // A stream that need not last still begins the episode: nothing is filled in backwards.
+        let b = stream("/b", &[5, 15], Column::I64(vec![7, 8]), None);
+        let loose = one(trajectory(vec![a, b]), &recipe(columns, &["/b"], OnGap::Mask)).unwrap();
+        assert_eq!(loose[0].times_ns.len(), 4);
+        assert_eq!(loose[0].columns[1], FrameColumn::Int64(vec![7, 8, 8, 8]));
+        assert_eq!(loose[0].columns[2], FrameColumn::Bool(vec![false; 4]));
+    }
+
+    #[test]
+    fn gaps_are_masked_cut_or_refused() {
+        let times = [0, 10, 20, 200, 210];
+        let a = stream("/a", &times, Column::F32(vec![0.0, 1.0, 2.0, 20.0, 21.0]), None);
+        let with = |on_gap| {
+            one(
+                trajectory(vec![a.clone()]),
+                &recipe(vec![scalar("/a", Dtype::Float32, "linear")], &[], on_gap),
+            )
+        };
+        let masked = with(OnGap::Mask).unwrap();
+        assert_eq!(masked[0].masked.iter().filter(|&&m| m).count(), 17);
+        let FrameColumn::Float32(values) = &masked[0].columns[0] else { panic!("numbers") };
+        assert_eq!(values[2..=20], [[2.0; 18].as_slice(), &[20.0]].concat());
+        let pieces = with(OnGap::Split).unwrap();
+        assert_eq!(pieces.iter().map(Frames::rows).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(pieces[1].columns, [FrameColumn::Float32(vec![20.0, 21.0])]);
+        let error = with(OnGap::Drop).unwrap_err();
+        assert_eq!((error.place.feature.as_deref(), error.place.index), (Some("/a"), Some(2)));
+    }
+
+    #[test]
+    fn components_go_by_name_whatever_their_order() {
+        let wanted = Components::Named(vec!["x".into(), "z".into()]);
+        let recipe = recipe(vec![column("/a", Dtype::Float32, wanted, "linear")], &[], OnGap::Split);
+        let in_order = |names: &[&str], values: Vec<f64>| {
+            one(trajectory(vec![stream("/a", &[0, 10], Column::F64(values), Some(names))]), &recipe)
+        };
+        let expected = [FrameColumn::Float32(vec![1.0, 3.0, 4.0, 6.0])];
+        assert_eq!(
+            in_order(&["x", "y", "z"], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap()[0].columns,
+            expected
+        );
+        assert_eq!(
+            in_order(&["z", "x", "y"], vec![3.0, 1.0, 2.0, 6.0, 4.0, 5.0]).unwrap()[0].columns,
+            expected
+        );
+        let error = in_order(&["x", "y"], vec![0.0; 4]).unwrap_err().to_string();
+        assert!(error.contains("component z is missing"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_episode_is_named_and_its_neighbours_are_untouched() {
+        let good = trajectory(vec![stream("/a", &[0, 10], Column::F64(vec![1.0, 2.0]), None)]);
+        let nan = trajectory(vec![stream("/a", &[0, 10], Column::F64(vec![1.0, f64::NAN]), None)]);
+        let back = trajectory(vec![stream("/a", &[0, 10, 5], Column::F64(vec![1.0; 3]), None)]);
+        let recipe = recipe(vec![scalar("/a", Dtype::Float32, "linear")], &[], OnGap::Mask);
+        let results = align(vec![nan, good.clone(), back], &recipe);
+        let texts: Vec<String> =
+            results.iter().flat_map(|r| r.as_ref().err()).map(ToString::to_string).collect();
+        assert!(texts[0].starts_with("bag, episode 0, /a.v, sample 1: "), "{}", texts[0]);
+        assert!(texts[1].contains("/a, sample 2: time runs backwards by 5000000 ns"), "{}", texts[1]);
+        assert_eq!(results[1], one(good, &recipe));
+    }
+
+    #[test]
+    fn a_task_stands_from_its_message_on() {
+        let texts = Column::Str(Blobs::from_iter([b"first".as_slice(), b"then"]));
+        let mut recipe = recipe(vec![scalar("/a", Dtype::Float32, "linear")], &[], OnGap::Mask);
+        recipe.task = Task::Feature("/task.v".into());
+        let a = stream("/a", &[0, 10, 20, 30], Column::F64(vec![0.0; 4]), None);
+        let frames = one(trajectory(vec![a, stream("/task", &[5, 20], texts, None)]), &recipe).unwrap();
+        assert_eq!(frames[0].tasks, ["first", "then"]);
+        assert_eq!(frames[0].task_index, [0, 0, 1, 1]);
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! `preprocess` is a straight walk through the modules below, in this order: what was typed ([`config`]) becomes what is wanted
 //! ([`settings`]); the input is listed ([`source`]); one episode of it settles the schema ([`recipe`]) and with it the plan
-//! ([`plan`]); every shard of the plan is read, aligned ([`align`]) and staged ([`pipeline`]); then all of it is published at
+//! ([`plan`]); every shard of the plan is read, checked and aligned
+//! ([`place`], [`align`]) and staged ([`pipeline`]); then all of it is published at
 //! once ([`commit`]).
 
 mod align;
@@ -15,6 +16,7 @@ mod inspect;
 mod map;
 mod picture;
 mod pipeline;
+mod place;
 mod plan;
 mod preprocess;
 mod recipe;

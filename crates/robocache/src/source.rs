@@ -325,7 +325,7 @@ impl Input {
     }
 
     fn reader(&self, recording: &Recording, episodes: Option<Range<u64>>) -> Box<dyn Reader> {
-        let files = recording.files.iter().map(|f| InputFile { path: f.key.clone(), size: f.size });
+        let mut files = recording.files.iter().map(|f| InputFile { path: f.key.clone(), size: f.size });
         let limits = self.options.limits;
         match &recording.format {
             Format::Bag => Box::new(BagReader::new(
@@ -335,7 +335,7 @@ impl Input {
                 limits,
             )),
             Format::Rlds { info, split, rate, episodes: expected } => {
-                let file = files.last().expect("an RLDS recording is one file");
+                let file = files.next().expect("an RLDS recording is one file");
                 let rate = *rate;
                 let instants = Instants::new(move |k| rate.instant_ns(k));
                 let reader =

@@ -1,5 +1,6 @@
 //! Frames: an episode on its grid, in the shape a training set has.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -99,4 +100,45 @@ impl Frames {
     pub fn rows(&self) -> usize {
         self.times_ns.len()
     }
+
+    /// The rows in `rows` as an episode of their own, with the tasks that occur in them.
+    ///
+    /// # Panics
+    /// If there are no such rows, like a slice.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let total = self.rows();
+        let columns = self.columns.iter().map(|column| match column {
+            FrameColumn::Float32(v) => FrameColumn::Float32(slice(v, &rows, total)),
+            FrameColumn::Int64(v) => FrameColumn::Int64(slice(v, &rows, total)),
+            FrameColumn::Bool(v) => FrameColumn::Bool(slice(v, &rows, total)),
+            FrameColumn::Indexed { values, index } => {
+                FrameColumn::Indexed { values: Arc::clone(values), index: index[rows.clone()].to_vec() }
+            }
+        });
+        let mut kept: Vec<u32> = Vec::new();
+        let mut renumbered = Vec::with_capacity(rows.len());
+        for task in &self.task_index[rows.clone()] {
+            let at = kept.iter().position(|k| k == task).unwrap_or_else(|| {
+                kept.push(*task);
+                kept.len() - 1
+            });
+            renumbered.push(u32::try_from(at).expect("no more tasks than the u32 they were counted by"));
+        }
+        Self {
+            origin: self.origin.clone(),
+            split: self.split.clone(),
+            epoch_ns: self.epoch_ns,
+            times_ns: self.times_ns[rows.clone()].to_vec(),
+            columns: columns.collect(),
+            tasks: kept.iter().map(|&task| self.tasks[task as usize].clone()).collect(),
+            task_index: renumbered,
+            masked: self.masked[rows].to_vec(),
+        }
+    }
+}
+
+fn slice<T: Clone>(values: &[T], rows: &Range<usize>, total: usize) -> Vec<T> {
+    let width = values.len() / total.max(1);
+    values[rows.start * width..rows.end * width].to_vec()
 }

@@ -1,0 +1,223 @@
+//! Places: an episode checked against the recipe, its grid, and where that falls among its samples.
+//!
+//! Everything that can be wrong with an episode's clocks, shapes and numbers is found here, with its place, before any row is
+//! made.
+
+use std::collections::BTreeMap;
+
+use resample::{Grid, Located, Policy, Presence, Rate, check_times, default_max_gap_ns, locate};
+use trajectory::read::ReadError;
+use trajectory::{Column, Dtype, Feature, Stream, Trajectory};
+
+use crate::config::Edge;
+use crate::recipe::{Components, Recipe, RecipeColumn};
+use crate::units::show_ns;
+
+/// An episode with its grid.
+pub(crate) struct Placed {
+    pub(crate) trajectory: Trajectory,
+    pub(crate) grid: Grid,
+    /// Per stream of the recipe.
+    pub(crate) located: BTreeMap<String, Located>,
+    pub(crate) masked: Vec<bool>,
+    /// Per column of the recipe.
+    pub(crate) sources: Vec<Vec<Source>>,
+}
+
+/// A run of neighbouring components of one recorded feature.
+pub(crate) struct Source {
+    pub(crate) stream: usize,
+    pub(crate) feature: usize,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) width: usize,
+    pub(crate) policy: Policy,
+}
+
+/// Checks an episode against the recipe and finds its grid.
+pub(crate) fn place(trajectory: Trajectory, recipe: &Recipe) -> Result<Placed, ReadError> {
+    let problem = |text: String| ReadError::in_episode(&trajectory.origin, text);
+    let mut used: BTreeMap<&str, &Stream> = BTreeMap::new();
+    for name in recipe.streams.keys() {
+        let stream = trajectory.streams.iter().find(|s| s.name == *name);
+        let stream = stream.ok_or_else(|| {
+            problem("this stream, which the output is made of, is missing".into()).feature(name)
+        })?;
+        check_times(&stream.times_ns).map_err(|e| {
+            let error = problem(format!("{e} on its {} clock", clock_name(stream))).feature(name);
+            e.index().map_or(error.clone(), |index| error.index(index as u64))
+        })?;
+        used.insert(name, stream);
+    }
+    let sources: Vec<Vec<Source>> =
+        recipe.columns.iter().map(|c| sources_of(c, &trajectory)).collect::<Result<_, _>>()?;
+    let rate: Rate = recipe.rate.parse().expect("a recipe's rate was a rate when it was made");
+    let (start, end) = extent(&used, recipe).map_err(problem)?;
+    let grid = Grid::spanning(rate, start, end).ok_or_else(|| {
+        problem(format!(
+            "{} at {rate} Hz are more rows than an episode can have",
+            show_ns(end.saturating_sub(start))
+        ))
+    })?;
+    let mut masked = vec![false; grid.rows()];
+    let mut located = BTreeMap::new();
+    for (name, stream) in used {
+        let rule = &recipe.streams[name];
+        let max_gap = rule.max_gap_ns.unwrap_or_else(|| default_max_gap_ns(&stream.times_ns));
+        let found = locate(&stream.times_ns, &grid, if rule.continuous { max_gap } else { i64::MAX })
+            .map_err(|e| problem(e.to_string()).feature(name))?;
+        if rule.continuous {
+            for (mask, presence) in masked.iter_mut().zip(&found.presence) {
+                let unknown = matches!(presence, Presence::Gap | Presence::Stale);
+                let outside = matches!(presence, Presence::Before | Presence::After | Presence::Stale);
+                *mask |= unknown && !(outside && rule.edge == Edge::Nan);
+            }
+        }
+        located.insert(name.to_string(), found);
+    }
+    Ok(Placed { grid, located, masked, sources, trajectory })
+}
+
+fn clock_name(stream: &Stream) -> &'static str {
+    match stream.clock {
+        trajectory::Clock::HeaderStamp => "header-stamp",
+        trajectory::Clock::LogTime => "log-time",
+        trajectory::Clock::PublishTime => "publish-time",
+        trajectory::Clock::NominalRate => "nominal",
+    }
+}
+
+/// Where the rows lie: from the last of the streams to begin, since nothing is filled in backwards, through the first of
+/// the required ones to end.
+fn extent(used: &BTreeMap<&str, &Stream>, recipe: &Recipe) -> Result<(i64, i64), String> {
+    let first = |s: &Stream| s.times_ns[0];
+    let last = |s: &Stream| s.times_ns[s.times_ns.len() - 1];
+    let rule = |name: &str| &recipe.streams[name];
+    let begins =
+        used.iter().filter(|(name, s)| rule(name).required || (!s.latched && rule(name).edge != Edge::Nan));
+    let start = begins.max_by_key(|(_, s)| first(s));
+    let end = used.iter().filter(|(name, _)| rule(name).required).min_by_key(|(_, s)| last(s));
+    let end = end.or_else(|| used.iter().max_by_key(|(_, s)| last(s)));
+    let start = start.or_else(|| used.iter().min_by_key(|(_, s)| first(s)));
+    let (Some((starts, a)), Some((ends, b))) = (start, end) else { return Err("it has no streams".into()) };
+    if last(b) < first(a) {
+        return Err(format!(
+            "its streams never overlap: {ends} ends {} before {starts} begins; mark one `required = false` under [stream] \
+             in a map, or leave it out with --exclude",
+            show_ns(first(a).saturating_sub(last(b)))
+        ));
+    }
+    Ok((first(a), last(b)))
+}
+
+/// Finds a column's components in this episode and checks that they are as the recipe says.
+fn sources_of(column: &RecipeColumn, trajectory: &Trajectory) -> Result<Vec<Source>, ReadError> {
+    let mut out: Vec<Source> = Vec::new();
+    let mut to = 0;
+    for part in &column.parts {
+        let problem = |text: String| ReadError::in_episode(&trajectory.origin, text).feature(&part.feature);
+        let place = trajectory
+            .streams
+            .iter()
+            .enumerate()
+            .find_map(|(i, s)| s.features.iter().position(|f| f.name == part.feature).map(|j| (i, j)));
+        let (stream, index) = place.ok_or_else(|| {
+            problem(format!("this feature, which column {} is made of, is missing", column.name))
+        })?;
+        let feature = &trajectory.streams[stream].features[index];
+        let rows = trajectory.streams[stream].len();
+        check_column(column, feature, rows).map_err(&problem)?;
+        let components = components_in(feature, &part.components).map_err(&problem)?;
+        check_finite(column, feature, &components).map_err(|(row, text)| problem(text).index(row as u64))?;
+        let policy: Policy = part.policy.parse().expect("a recipe's policies were policies when it was made");
+        let continues = |run: &Source, next: usize| {
+            run.from + run.width == next
+                && run.stream == stream
+                && run.feature == index
+                && run.policy == policy
+        };
+        let begin = out.len();
+        for component in components {
+            match out[begin..].last_mut() {
+                Some(run) if continues(run, component) => run.width += 1,
+                _ => out.push(Source { stream, feature: index, from: component, to, width: 1, policy }),
+            }
+            to += 1;
+        }
+        if matches!(policy, Policy::Slerp(kind) if out.len() != begin + 1 || out[begin].width != kind.width())
+        {
+            return Err(problem("the components of a rotation are not neighbours in this episode".into()));
+        }
+    }
+    Ok(out)
+}
+
+fn check_column(column: &RecipeColumn, feature: &Feature, rows: usize) -> Result<(), String> {
+    let fits = matches!(
+        (&feature.column, column.dtype),
+        (Column::F32(_) | Column::F64(_) | Column::I64(_) | Column::Bool(_), Dtype::Float32)
+            | (Column::I64(_), Dtype::Int64)
+            | (Column::Bool(_), Dtype::Bool)
+            | (Column::Str(_), Dtype::String)
+            | (Column::Bytes(_), Dtype::Image | Dtype::Bytes)
+    );
+    if !fits {
+        let (found, name) = (feature.column.kind().name(), &column.name);
+        return Err(format!("it holds {found}, but the first episode made column {name} of another type"));
+    }
+    let blob = matches!(feature.column, Column::Str(_) | Column::Bytes(_));
+    let expected = if blob { rows } else { rows * feature.width() };
+    if feature.column.len() != expected {
+        return Err(format!("it has {} values where {rows} samples need {expected}", feature.column.len()));
+    }
+    Ok(())
+}
+
+fn components_in(feature: &Feature, components: &Components) -> Result<Vec<usize>, String> {
+    match (components, &feature.names) {
+        (Components::Named(wanted), Some(names)) => wanted
+            .iter()
+            .map(|name| {
+                names.iter().position(|n| n == name).ok_or_else(|| {
+                    format!("component {name} is missing; this episode has {}", names.join(", "))
+                })
+            })
+            .collect(),
+        (Components::Named(wanted), None) => {
+            Err(format!("this episode does not name its components; expected {}", wanted.join(", ")))
+        }
+        (Components::Indices(indices), _) => {
+            let width = feature.width().max(1);
+            match indices.iter().find(|&&index| index >= width) {
+                Some(index) => {
+                    Err(format!("it has {width} components in this episode, none numbered {index}"))
+                }
+                None => Ok(indices.clone()),
+            }
+        }
+    }
+}
+
+fn check_finite(
+    column: &RecipeColumn,
+    feature: &Feature,
+    components: &[usize],
+) -> Result<(), (usize, String)> {
+    if column.dtype != Dtype::Float32 {
+        return Ok(());
+    }
+    let width = feature.width();
+    let bad = |finite: &dyn Fn(usize) -> bool, rows: usize| {
+        (0..rows).find_map(|row| components.iter().find(|&&c| !finite(row * width + c)).map(|&c| (row, c)))
+    };
+    let found = match &feature.column {
+        Column::F32(v) => bad(&|i| v[i].is_finite(), v.len() / width.max(1)),
+        Column::F64(v) => bad(&|i| v[i].is_finite(), v.len() / width.max(1)),
+        _ => None,
+    };
+    found.map_or(Ok(()), |(row, component)| {
+        let component = feature.names.as_ref().map_or_else(|| format!("{component}"), |names| names[component].clone());
+        let name = &feature.name;
+        Err((row, format!("component {component} is not a finite number; leave the feature out with --exclude '{name}' if nothing trains on it")))
+    })
+}
