@@ -145,7 +145,7 @@ pub(crate) struct TimeArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Schema")]
 pub(crate) struct SchemaArgs {
-    /// TOML file with [map], [policy] and [stream] tables; `inspect --write-map` drafts one
+    /// TOML file with the tables `map`, `policy` and `stream`; `inspect --write-map` drafts one
     #[arg(long, env = "ROBOCACHE_MAP", value_name = "FILE")]
     pub(crate) map: Option<PathBuf>,
     /// Task of every episode, in place of what the recording says

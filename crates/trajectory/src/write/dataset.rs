@@ -141,7 +141,7 @@ impl<'a> Dataset<'a> {
         Ok(out)
     }
 
-    /// What [`rewrite`](super::rewrite) needs, per shard.
+    /// What [`rewrite`](super::rewrite()) needs, per shard.
     #[must_use]
     pub fn offsets(&self) -> &[ShardOffsets] {
         &self.offsets

@@ -5,7 +5,7 @@
 //! 1. A [`ShardWriter`] takes the episodes of one shard and writes one *staged* Parquet file whose indices count from
 //!    0 within the shard. Its [`ShardSummary`] is small and goes into the shard's done marker.
 //! 2. When all summaries are there, [`Dataset`] adds them up: [`Dataset::offsets`] says where each shard begins, and
-//!    [`rewrite`] copies a staged file to its published place with global indices. Encoded columns are copied as they
+//!    [`rewrite()`] copies a staged file to its published place with global indices. Encoded columns are copied as they
 //!    are; only the index columns are written anew. On its way it counts [`Histograms`] for global quantiles.
 //!
 //! [`metadata`] then gives the `meta/` files of the dataset, in the order they should be published: the last one makes
