@@ -14,14 +14,17 @@ use crate::units::{ByteSize, Span};
 
 const EXAMPLES: &str = "\
 Examples:
-  robocache inspect recordings/                         what is in there: rates, jitter, gaps, clocks
-  robocache inspect recordings/ --write-map map.toml    draft a training schema to edit
-  robocache preprocess --input-dir recordings/ --output-dir out/ --target-frequency 50 --map map.toml
-  robocache preprocess @ job.toml --batch-size 128      flags kept in a file; the command line wins
-  robocache verify out/                                 re-read an output against its manifest
+  robocache inspect recordings/                        what is in there: rates, gaps, clocks
+  robocache inspect recordings/ --write-map map.toml   draft a training schema to edit
+  robocache preprocess --input-dir recordings/ --output-dir out/ \\
+      --target-frequency 50 --map map.toml             one grid, ready to train on
+  robocache preprocess @ job.toml --batch-size 128     flags kept in a file; the line wins
+  robocache verify out/                                re-read it against its manifest
 
-Exit codes: 0 done; 2 wrong configuration or input; 3 done, with episodes left out (0 in a Kubernetes pod);
-75 storage unavailable, try again; 143 stopped by SIGTERM. An interrupted job continues when run again.";
+Exit codes:
+  0 done                                               2 wrong configuration or input
+  3 done, with episodes left out (0 in a pod)          75 storage unavailable, try again
+  143 stopped by SIGTERM; an interrupted job continues when it is run again";
 
 /// Raw robot recordings onto one exact time grid, ready to train on.
 #[derive(Debug, Parser)]
@@ -82,7 +85,7 @@ pub(crate) struct InputArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PreprocessArgs {
     /// Folder or file to read: bags (.mcap, rosbag2), RLDS/TFDS; its format is recognised; repeat it to merge several
-    #[arg(long, env = "ROBOCACHE_INPUT_DIR", value_name = "PATH", required = true, value_delimiter = ',')]
+    #[arg(long, env = "ROBOCACHE_INPUT_DIR", value_name = "PATH", required = true)]
     pub(crate) input_dir: Vec<String>,
     #[command(flatten)]
     pub(crate) input: InputArgs,
@@ -124,8 +127,9 @@ pub(crate) struct TimeArgs {
     /// Rate of the output grid in hertz: `50`, `29.97`, `30000/1001`. LeRobot takes whole numbers only
     #[arg(long, env = "ROBOCACHE_TARGET_FREQUENCY", value_name = "HZ")]
     pub(crate) target_frequency: Rate,
-    /// Policy of a feature or of some components, as `/pose.position=linear` or `steps/action[3:6]=slerp-rpy`; repeatable
-    #[arg(long, env = "ROBOCACHE_POLICY", value_name = "WHAT=POLICY", value_delimiter = ',')]
+    /// Policy of a feature or of some components, as `/pose.position=hold` or `steps/action[3:6]=slerp-rpy`; repeatable.
+    /// Policies: linear, hold, nearest, any, slerp-xyzw, slerp-wxyz, slerp-rotvec, slerp-6d, slerp-rpy
+    #[arg(long, env = "ROBOCACHE_POLICY", value_name = "WHAT=POLICY", value_delimiter = ';')]
     pub(crate) policy: Vec<String>,
     /// `mixed` interpolates floats (linear and slerp look one sample ahead); `causal` takes the latest sample everywhere
     #[arg(long, env = "ROBOCACHE_PRESET", default_value = "mixed")]
