@@ -92,8 +92,8 @@ pub(crate) struct Commit<'a> {
 
 impl Commit<'_> {
     /// Publishes the dataset of `outcomes`, all of the plan's shards in order.
-    pub(crate) fn run(&self, outcomes: &[ShardOutcome]) -> Result<Manifest> {
-        let summaries: Vec<ShardSummary> = outcomes.iter().map(|outcome| outcome.summary.clone()).collect();
+    pub(crate) fn run(&self, shards: Vec<(ShardOutcome, ShardSummary)>) -> Result<Manifest> {
+        let (outcomes, summaries): (Vec<ShardOutcome>, Vec<ShardSummary>) = shards.into_iter().unzip();
         let schema = &self.plan.job.schema;
         let robot_type = self.plan.job.recipe.robot_type.as_deref();
         let dataset = Dataset::new(self.format, schema, self.rate, robot_type, &summaries)?;
@@ -110,7 +110,7 @@ impl Commit<'_> {
                 return Err(Error::Stopped(exit));
             }
             if let (Some(staged), Some(file)) = (&outcome.staged, offsets.file) {
-                let done = self.finalise(number, staged, &data_path(file), offsets, &ranges)?;
+                let done = self.finalise(number, &staged.data, &data_path(file), offsets, &ranges)?;
                 histograms.merge(&done.histograms)?;
                 files.push(done.file);
             }
@@ -125,7 +125,7 @@ impl Commit<'_> {
                 sha256: hex(&Sha256::digest(bytes)),
             });
         }
-        let manifest = self.manifest(outcomes, &dataset, files);
+        let manifest = self.manifest(&outcomes, &dataset, files);
         self.store.put(MANIFEST, &pretty(&manifest))?;
         self.store.put_if_absent(COMMIT, &info.1)?;
         self.clean()?;

@@ -34,17 +34,25 @@ use crate::source::{Input, SourceRead};
 /// Payload after which a batch is full even if episodes are few.
 const BATCH_BYTES: usize = 256 << 20;
 
-/// What came of one shard.
+/// What came of one shard: small enough for a marker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ShardOutcome {
-    /// Where its rows are staged; `None` if there are none.
-    pub(crate) staged: Option<String>,
-    pub(crate) summary: ShardSummary,
+    /// Where its rows and their summary are staged; `None` if there are no rows.
+    pub(crate) staged: Option<Staged>,
     pub(crate) skipped: Vec<Skipped>,
     /// What was noticed, with the number of episodes it was noticed in.
     pub(crate) findings: Vec<(Finding, u64)>,
     pub(crate) sources: Vec<SourceRead>,
+}
+
+/// The files of one staged shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Staged {
+    pub(crate) data: String,
+    /// The shard's [`ShardSummary`] as JSON.
+    pub(crate) summary: String,
 }
 
 /// An episode, or the rest of a recording, that was left out.
@@ -95,35 +103,53 @@ type Rows = Vec<Result<Vec<Frames>, ReadError>>;
 
 impl FirstPass<'_> {
     /// Does every shard that is not done yet and returns what came of all, in order.
-    pub(crate) fn run(&self) -> Result<Vec<ShardOutcome>> {
+    pub(crate) fn run(&self) -> Result<Vec<(ShardOutcome, ShardSummary)>> {
         let shards = self.plan.job.shards.iter().enumerate();
         shards.map(|(number, shard)| self.shard(&format!("shard-{number:05}"), shard)).collect()
     }
 
-    fn shard(&self, task: &str, shard: &Shard) -> Result<ShardOutcome> {
+    fn shard(&self, task: &str, shard: &Shard) -> Result<(ShardOutcome, ShardSummary)> {
         if let Some(outcome) = self.ledger.outcome::<ShardOutcome>(task)? {
+            let summary = self.summary(&outcome)?;
             self.progress.read(shard.bytes());
-            for episode in &outcome.summary.episodes {
+            for episode in &summary.episodes {
                 self.progress.done(episode.length);
             }
-            return Ok(outcome);
+            return Ok((outcome, summary));
         }
         let key = self.ledger.staging_key(task);
-        let outcome = self.stage(shard, &key)?;
+        let (outcome, summary) = self.stage(shard, &key)?;
         match self.ledger.complete(task, outcome.clone())? {
-            Completion::Won => Ok(outcome),
+            Completion::Won => Ok((outcome, summary)),
             Completion::Lost => {
-                self.store.delete(&key)?;
-                let standing = self.ledger.outcome(task)?;
-                standing.ok_or_else(|| {
+                for key in outcome.staged.iter().flat_map(|staged| [&staged.data, &staged.summary]) {
+                    self.store.delete(key)?;
+                }
+                let standing: Option<ShardOutcome> = self.ledger.outcome(task)?;
+                let standing = standing.ok_or_else(|| {
                     Error::invalid(format!("{task} was done by another process and is gone again"))
-                })
+                })?;
+                let summary = self.summary(&standing)?;
+                Ok((standing, summary))
             }
         }
     }
 
+    fn summary(&self, outcome: &ShardOutcome) -> Result<ShardSummary> {
+        let Some(staged) = &outcome.staged else {
+            let images = vec![None; self.plan.job.schema.columns.len()];
+            return Ok(ShardSummary { images, ..ShardSummary::default() });
+        };
+        let damaged = |problem: String| Error::invalid(format!("{}: {problem}", staged.summary));
+        let bytes = self
+            .store
+            .get(&staged.summary)?
+            .ok_or_else(|| damaged("it is marked as done, but gone".into()))?;
+        serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))
+    }
+
     /// Runs the three stages.
-    fn stage(&self, shard: &Shard, key: &str) -> Result<ShardOutcome> {
+    fn stage(&self, shard: &Shard, key: &str) -> Result<(ShardOutcome, ShardSummary)> {
         let (to_resample, batches) = sync_channel::<Batch>(1);
         let (to_write, rows) = sync_channel::<Rows>(1);
         thread::scope(|scope| {
@@ -133,7 +159,7 @@ impl FirstPass<'_> {
             drop(to_write);
             let sources = reading.join().expect("the reading stage does not panic")?;
             let (staged, summary, skipped) = writing.join().expect("the writing stage does not panic")?;
-            Ok(ShardOutcome { staged, summary, skipped, findings, sources })
+            Ok((ShardOutcome { staged, skipped, findings, sources }, summary))
         })
     }
 
@@ -187,8 +213,9 @@ impl FirstPass<'_> {
         findings.into_iter().collect()
     }
 
-    fn write(&self, key: &str, rows: Receiver<Rows>) -> Result<(Option<String>, ShardSummary, Vec<Skipped>)> {
-        let sink = Sink(self.store.create(key)?);
+    fn write(&self, key: &str, rows: Receiver<Rows>) -> Result<(Option<Staged>, ShardSummary, Vec<Skipped>)> {
+        let staged = Staged { data: format!("{key}.parquet"), summary: format!("{key}.json") };
+        let sink = Sink(self.store.create(&staged.data)?);
         let mut writer = ShardWriter::new(self.format, &self.plan.job.schema, self.rate, sink)?;
         let mut skipped = Vec::new();
         for episode in rows.into_iter().flatten() {
@@ -208,7 +235,9 @@ impl FirstPass<'_> {
             return Ok((None, summary, skipped));
         }
         sink.0.finish()?;
-        Ok((Some(key.into()), summary, skipped))
+        let bytes = serde_json::to_vec(&summary).expect("a summary has string keys");
+        self.store.put(&staged.summary, &bytes)?;
+        Ok((Some(staged), summary, skipped))
     }
 
     fn append(&self, writer: &mut ShardWriter<Sink>, frames: &Frames) -> Result<(), AppendError> {

@@ -117,7 +117,11 @@ fn run(args: &PreprocessArgs, settings: &Settings) -> Result<Manifest> {
     };
     let outcomes = first_pass.run();
     eprintln!("{}", progress.finish());
-    commit.run(&outcomes?)
+    match outcomes.and_then(|outcomes| commit.run(outcomes)) {
+        Ok(manifest) => Ok(manifest),
+        // Whatever went wrong here, another process may have finished the job meanwhile and cleared what it no longer needs.
+        Err(error) => committed(&*store)?.ok_or(error),
+    }
 }
 
 fn writer_rate(settings: &Settings) -> Rate {

@@ -57,8 +57,6 @@ pub struct RecordReader {
     number: u64,
     /// The range last asked for and not yet provided.
     pending: Option<Range<u64>>,
-    /// Data length of the last record skipped, which says whether hopping beats reading on.
-    skipped_bytes: u64,
 }
 
 /// A record's header, read and checked.
@@ -81,7 +79,6 @@ impl RecordReader {
             offset: 0,
             number: 0,
             pending: None,
-            skipped_bytes: 0,
         }
     }
 
@@ -148,18 +145,16 @@ impl RecordReader {
         Ok(Next::Record { number, offset: offset + HEADER_BYTES, data: &self.buffer[data] })
     }
 
-    /// Passes over the next record without looking at its data. Where records are longer than a block it asks for
-    /// headers only.
+    /// Passes over the next record without looking at its data: it asks for headers only, so that the episodes of one
+    /// long file can be shared out without each share reading all before it.
     ///
     /// # Errors
     /// As [`Self::advance`].
     pub fn skip(&mut self) -> Result<Next<'_>, ReadError> {
-        let ask_bytes = if self.skipped_bytes >= self.block_bytes { HEADER_BYTES } else { self.block_bytes };
-        match self.header(ask_bytes)? {
+        match self.header(HEADER_BYTES)? {
             Header::Need(range) => Ok(Next::Need(range)),
             Header::End => Ok(Next::End),
             Header::Length(length) => {
-                self.skipped_bytes = length;
                 self.pass_over(length);
                 Ok(Next::Skipped)
             }
