@@ -247,5 +247,8 @@ pub(crate) fn python<S: AsRef<OsStr>>(script: &str, args: impl IntoIterator<Item
         );
         PathBuf::from(outcome.stdout.trim())
     });
-    finish(Command::new(python).arg(scripts.join(script)).args(args).current_dir(root()))
+    let mut command = Command::new(python);
+    // Tests run side by side already; torch's threads would only wait for each other.
+    command.arg(scripts.join(script)).args(args).current_dir(root()).env("OMP_NUM_THREADS", "1");
+    finish(&mut command)
 }

@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn hopping_over_long_records_asks_for_headers_only() {
+    fn skipping_asks_for_headers_only() {
         let bytes = encode(&vec![vec![1; 1000]; 4]);
         let file = InputFile { path: "a".into(), size: bytes.len() as u64 };
         let mut reader = RecordReader::new(file, 1 << 20).with_block_bytes(100);
@@ -364,7 +364,7 @@ mod tests {
             asked += range.end - range.start;
             reader.provide(&bytes[range.start as usize..range.end as usize]).expect("asked for");
         }
-        assert_eq!(asked, 100 + 12 + 12);
+        assert_eq!(asked, 3 * 12);
         assert!(matches!(reader.advance(), Ok(Next::Need(range)) if range.start == 3 * 1016));
     }
 
