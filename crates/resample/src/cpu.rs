@@ -1,7 +1,7 @@
 //! The CPU reference: rows of numbers onto a grid.
 //!
 //! A [`Job`] is one output column of one episode, `[rows, width]` row-major, put together from [`Part`]s: runs of
-//! components that come from one feature and share one policy. Places in time were found before ([`crate::locate`]) and
+//! components that come from one feature and share one policy. Places in time were found before ([`crate::locate()`]) and
 //! are only applied here. Jobs run in parallel and each is sequential inside, so the number of threads never changes a bit.
 //!
 //! Bytes moved per job, the floor: `rows · width · 4` written, and of the source each row once.

@@ -1,6 +1,6 @@
 //! Irregular samples onto one exact time grid.
 //!
-//! Three steps, each used on its own: a [`Grid`] says which instants there are, [`locate`] finds every instant among
+//! Three steps, each used on its own: a [`Grid`] says which instants there are, [`locate()`] finds every instant among
 //! a stream's samples (once per stream, by one merge scan, since both are sorted), and a [`Policy`] turns places into
 //! values: [`resample`] for numbers, [`Located::pick`] for whatever can only be chosen, [`Located::any`] for events.
 //!

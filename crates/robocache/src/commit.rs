@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base::publish::Ledger;
 use base::shutdown::Shutdown;
-use base::store::Store;
+use base::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use trajectory::Finding;
@@ -52,7 +52,7 @@ pub(crate) struct Manifest {
     pub(crate) recipe: Recipe,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) findings: Vec<CountedFinding>,
-    /// Every published file but this one and the commit.
+    /// Every published file but this one.
     pub(crate) files: Vec<PublishedFile>,
 }
 
@@ -119,12 +119,12 @@ impl Commit<'_> {
         let (info, others) = meta.split_last().expect("every format has an info file");
         for (path, bytes) in others {
             self.store.put(path, bytes)?;
-            files.push(PublishedFile {
-                path: path.clone(),
-                bytes: bytes.len() as u64,
-                sha256: hex(&Sha256::digest(bytes)),
-            });
         }
+        files.extend(meta.iter().map(|(path, bytes)| PublishedFile {
+            path: path.clone(),
+            bytes: bytes.len() as u64,
+            sha256: hex(&Sha256::digest(bytes)),
+        }));
         let manifest = self.manifest(&outcomes, &dataset, files);
         self.store.put(MANIFEST, &pretty(&manifest))?;
         self.store.put_if_absent(COMMIT, &info.1)?;
@@ -141,7 +141,9 @@ impl Commit<'_> {
         ranges: &ColumnRanges,
     ) -> Result<Finalised> {
         let task = format!("final-{number:05}");
-        if let Some(done) = self.ledger.outcome::<Finalised>(&task)? {
+        if let Some(done) = self.ledger.outcome::<Finalised>(&task)?
+            && self.is_there(&done.file)?
+        {
             return Ok(done);
         }
         let mut sink = Hashed { sink: Sink(self.store.create(path)?), bytes: 0, hash: Sha256::new() };
@@ -154,6 +156,15 @@ impl Commit<'_> {
         // Won or lost, whoever else did this wrote the same bytes to the same place.
         self.ledger.complete(&task, done.clone())?;
         Ok(done)
+    }
+
+    /// Whether a published file is where its marker says. Someone may have deleted it since; then it is made again.
+    fn is_there(&self, file: &PublishedFile) -> Result<bool> {
+        match self.store.head(&file.path) {
+            Ok(object) => Ok(object.size == file.bytes),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(other) => Err(other.into()),
+        }
     }
 
     fn manifest(

@@ -85,8 +85,8 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<Exit> {
     let picture = draw(&recordings, &dataset)?;
     folder.put(PICTURE, picture.svg().as_bytes())?;
     folder.sweep()?;
-    println!("\nBefore and after, as a picture: {dir}/{PICTURE}  (open it in a browser)");
-    println!("The dataset, ready for LeRobot:  {dataset}");
+    out!("\nBefore and after, as a picture: {dir}/{PICTURE}  (open it in a browser)");
+    out!("The dataset, ready for LeRobot:  {dataset}");
     Ok(Exit::Done)
 }
 
@@ -96,7 +96,7 @@ fn is_ours(key: &str) -> bool {
 
 /// Shows a command line and runs it.
 fn step(what: &str, words: &[&str]) -> Result<()> {
-    println!("\n{what}\n$ robocache {}\n", words.join(" "));
+    out!("\n{what}\n$ robocache {}\n", words.join(" "));
     let cli = Cli::try_parse_from(std::iter::once("robocache").chain(words.iter().copied()))
         .map_err(|e| Error::invalid(e.to_string()))?;
     match crate::run(cli.command, toml::Table::new())? {

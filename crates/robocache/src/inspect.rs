@@ -122,7 +122,7 @@ pub(crate) fn inspect(args: &InspectArgs, tables: toml::Table) -> Result<Exit> {
     report.findings.sort();
     report.findings.dedup();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).expect("a report has string keys"));
+        out!("{}", serde_json::to_string_pretty(&report).expect("a report has string keys"));
     } else {
         print(&report);
     }
@@ -221,7 +221,7 @@ fn print(report: &Report) {
     print_streams(report);
     print_features(report);
     for error in &report.errors {
-        println!("\nerror: {}", error.problem);
+        out!("\nerror: {}", error.problem);
     }
     let mut findings: BTreeMap<&Finding, usize> = report.findings.iter().map(|f| (f, 0)).collect();
     for finding in report.episodes.iter().flat_map(|e| &e.findings) {
@@ -229,7 +229,7 @@ fn print(report: &Report) {
     }
     for (finding, episodes) in findings {
         let count = if episodes > 0 { format!(" ({episodes} episodes)") } else { String::new() };
-        println!("\nnote [{}] {}: {}{count}", finding.code, finding.subject, finding.message);
+        out!("\nnote [{}] {}: {}{count}", finding.code, finding.subject, finding.message);
     }
 }
 
@@ -242,15 +242,15 @@ fn print_overview(report: &Report) {
     }
     for ((format, split), (count, bytes)) in formats {
         let split = split.map_or(String::new(), |split| format!(", split {split}"));
-        println!("{format}{split}: {count} recording(s), {}", ByteSize { bytes });
+        out!("{format}{split}: {count} recording(s), {}", ByteSize { bytes });
     }
     let seconds: f64 = report.episodes.iter().map(|e| e.duration_seconds).sum();
     let shortest = report.episodes.iter().map(|e| e.duration_seconds).fold(f64::INFINITY, f64::min);
     let longest = report.episodes.iter().map(|e| e.duration_seconds).fold(0.0, f64::max);
     match report.episodes.len() {
-        0 => println!("no readable episode"),
-        1 => println!("1 episode of {seconds:.2} s"),
-        n => println!("{n} episodes of {shortest:.2} to {longest:.2} s, {seconds:.1} s in all"),
+        0 => out!("no readable episode"),
+        1 => out!("1 episode of {seconds:.2} s"),
+        n => out!("{n} episodes of {shortest:.2} to {longest:.2} s, {seconds:.1} s in all"),
     }
 }
 
@@ -260,9 +260,16 @@ fn print_streams(report: &Report) {
     for stream in report.episodes.iter().flat_map(|e| &e.streams) {
         streams.entry(&stream.name).or_default().push(stream);
     }
-    println!(
+    out!(
         "\n{:<28} {:<13} {:>9} {:>9} {:>10} {:>12} {:>5} {:>9}",
-        "stream", "clock", "samples", "rate", "jitter", "longest gap", "gaps", "episodes"
+        "stream",
+        "clock",
+        "samples",
+        "rate",
+        "jitter",
+        "longest gap",
+        "gaps",
+        "episodes"
     );
     for (name, all) in streams {
         let mut rates: Vec<f64> = all.iter().filter_map(|s| s.rate_hz).collect();
@@ -270,7 +277,7 @@ fn print_streams(report: &Report) {
         let rate = rates.get(rates.len() / 2).map_or("-".into(), |rate| format!("{rate:.1} Hz"));
         let span = |ns: Option<i64>| ns.map_or("-".into(), show_ns);
         let clock = if all[0].latched { "latched".into() } else { kebab(&all[0].clock) };
-        println!(
+        out!(
             "{:<28} {:<13} {:>9} {:>9} {:>10} {:>12} {:>5} {:>9}",
             name,
             clock,
@@ -282,7 +289,7 @@ fn print_streams(report: &Report) {
             format!("{}/{}", all.len(), report.episodes.len()),
         );
         if let Some(problem) = all.iter().find_map(|s| s.problem.as_ref()) {
-            println!("  {problem}");
+            out!("  {problem}");
         }
     }
 }
@@ -292,7 +299,7 @@ fn print_features(report: &Report) {
     for feature in report.episodes.iter().flat_map(|e| &e.streams).flat_map(|s| &s.features) {
         features.entry(&feature.name).or_insert(feature);
     }
-    println!("\n{:<44} {:<8} {:<8} components", "feature", "type", "shape");
+    out!("\n{:<44} {:<8} {:<8} components", "feature", "type", "shape");
     for (name, feature) in features {
         let kind = match feature.meaning {
             Meaning::EncodedImage => "image".into(),
@@ -300,7 +307,7 @@ fn print_features(report: &Report) {
             Meaning::Instruction => "text".into(),
             Meaning::Plain => feature.dtype.to_string(),
         };
-        println!(
+        out!(
             "{name:<44} {kind:<8} {:<8} {}",
             format!("{:?}", feature.shape),
             abridged(feature.names.as_deref())

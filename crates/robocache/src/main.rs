@@ -6,6 +6,14 @@
 //! ([`place`], [`align`]) and staged ([`pipeline`]); then all of it is published at
 //! once ([`commit`]).
 
+/// Prints a line to stdout. A reader that has gone (`… | head`) is no reason to fail.
+macro_rules! out {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod align;
 mod commit;
 mod config;

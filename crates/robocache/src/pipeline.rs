@@ -144,7 +144,10 @@ impl FirstPass<'_> {
         let bytes = self
             .store
             .get(&staged.summary)?
-            .ok_or_else(|| damaged("it is marked as done, but gone".into()))?;
+            .ok_or_else(|| damaged(
+                "it is marked as done, but gone: files of a finished output were removed; remove the whole folder and run again"
+                    .into(),
+            ))?;
         serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))
     }
 

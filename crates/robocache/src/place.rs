@@ -98,7 +98,8 @@ fn extent(used: &BTreeMap<&str, &Stream>, recipe: &Recipe) -> Result<(i64, i64),
     let start = begins.max_by_key(|(_, s)| first(s));
     let end = used.iter().filter(|(name, _)| rule(name).required).min_by_key(|(_, s)| last(s));
     let end = end.or_else(|| used.iter().max_by_key(|(_, s)| last(s)));
-    let start = start.or_else(|| used.iter().min_by_key(|(_, s)| first(s)));
+    // Latched streams alone: together they are all there is.
+    let start = start.or_else(|| used.iter().max_by_key(|(_, s)| first(s)));
     let (Some((starts, a)), Some((ends, b))) = (start, end) else { return Err("it has no streams".into()) };
     if last(b) < first(a) {
         return Err(format!(

@@ -35,7 +35,7 @@ pub(crate) fn preprocess(args: &PreprocessArgs, tables: toml::Table) -> Result<E
         args.output.output_dir,
         if skipped > 0 { format!("; {skipped} left out, see {MANIFEST}") } else { String::new() }
     );
-    println!("{summary}");
+    out!("{summary}");
     pod::termination_message(&summary);
     let expected = args.run.on_error == OnError::Skip || pod::in_pod();
     Ok(if skipped == 0 || expected { Exit::Done } else { Exit::DoneWithSkips })
@@ -47,21 +47,21 @@ pub(crate) fn plan(args: &PlanArgs, tables: toml::Table) -> Result<Exit> {
     let input = Input::open(&settings.inputs, settings.read.clone())?;
     let plan = Plan::make(&input, &settings)?;
     if args.json {
-        print!("{}", String::from_utf8_lossy(&pretty(&plan)));
+        out!("{}", String::from_utf8_lossy(&pretty(&plan)).trim_end());
         return Ok(Exit::Done);
     }
     let bytes = ByteSize { bytes: plan.bytes() };
-    println!(
+    out!(
         "{} recordings, {bytes}, in {} shards; job {}",
         input.recordings.len(),
         plan.job.shards.len(),
         &plan.fingerprint[..12]
     );
-    println!("\n{} columns at {} Hz:", plan.job.schema.columns.len(), plan.job.recipe.rate);
+    out!("\n{} columns at {} Hz:", plan.job.schema.columns.len(), plan.job.recipe.rate);
     for column in &plan.job.recipe.columns {
         let parts: Vec<String> =
             column.parts.iter().map(|part| format!("{} ({})", part.feature, part.policy)).collect();
-        println!(
+        out!(
             "  {:<32} {:<8} {:<14} {}",
             column.name,
             format!("{:?}", column.dtype).to_lowercase(),
@@ -70,7 +70,7 @@ pub(crate) fn plan(args: &PlanArgs, tables: toml::Table) -> Result<Exit> {
         );
     }
     for finding in &plan.job.findings {
-        println!("\nnote [{}] {}: {}", finding.code, finding.subject, finding.message);
+        out!("\nnote [{}] {}: {}", finding.code, finding.subject, finding.message);
     }
     Ok(Exit::Done)
 }

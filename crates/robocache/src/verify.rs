@@ -40,16 +40,19 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Exit> {
     let store = store::open(&args.path, SCRATCH)?;
     let report = check(&store)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).expect("a report has string keys"));
+        out!("{}", serde_json::to_string_pretty(&report).expect("a report has string keys"));
     } else {
         for problem in &report.problems {
-            println!("problem: {problem}");
+            out!("problem: {problem}");
         }
         let verdict = if report.ok { "verified" } else { "NOT as published" };
         let bytes = ByteSize { bytes: report.bytes };
-        println!(
+        out!(
             "{verdict}: {} episodes, {} rows, {} files, {bytes}; {} left out when it was made",
-            report.episodes, report.rows, report.files, report.skipped
+            report.episodes,
+            report.rows,
+            report.files,
+            report.skipped
         );
     }
     Ok(if report.ok { Exit::Done } else { Exit::Invalid })
@@ -110,7 +113,7 @@ fn check(store: &Arc<dyn Store>) -> Result<Report> {
 
 fn unexpected_files(store: &dyn Store, manifest: &Manifest) -> Result<Vec<String>> {
     let known: BTreeSet<&str> =
-        manifest.files.iter().map(|file| file.path.as_str()).chain([COMMIT, MANIFEST]).collect();
+        manifest.files.iter().map(|file| file.path.as_str()).chain([MANIFEST]).collect();
     let mut problems = Vec::new();
     for prefix in ["data/", "meta/", "videos/"] {
         let unknown = store.list(prefix)?.into_iter().filter(|object| !known.contains(object.key.as_str()));

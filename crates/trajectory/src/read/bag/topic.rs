@@ -250,6 +250,16 @@ impl Topics {
             let message = "the recording announces the topic but has no message of it";
             findings.push(Finding::new("stream-absent", &topic.name, message));
         }
+        for topic in self.topics.iter().filter(|t| t.streams.len() > 1) {
+            let message = format!(
+                "its messages carry {} different sets of names, and each set is a stream of its own ({} to {}); a name that is \
+                 in several sets has only some of its samples in each",
+                topic.streams.len(),
+                topic.streams[0].name,
+                topic.streams[topic.streams.len() - 1].name
+            );
+            findings.push(Finding::new("several-name-sets", &topic.name, message));
+        }
         for topic in self.options.clock_offsets_ns.keys() {
             if !self.topics.iter().any(|t| t.name == *topic) {
                 let message = "a clock offset is given for this topic, which the recording does not have";
