@@ -58,7 +58,7 @@ pub struct Job<'a> {
 
 /// What the numbers do not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("sample {sample} is not a rotation (a zero quaternion, parallel axes or a value that is not finite)")]
+#[error("not a rotation: a zero quaternion, parallel axes or a value that is not finite")]
 pub struct ResampleError {
     /// Which job.
     pub job: usize,

@@ -18,9 +18,13 @@ use crate::recipe::{Recipe, RecipeColumn, Task};
 use crate::units::show_ns;
 
 /// Puts every episode of a batch on its grid: its rows (several [`Frames`] where gaps cut it), or what is wrong with it.
-pub(crate) fn align(batch: Vec<Trajectory>, recipe: &Recipe) -> Vec<Result<Vec<Frames>, ReadError>> {
+pub(crate) fn align(
+    batch: Vec<Trajectory>,
+    recipe: &Recipe,
+    bytes_max: u64,
+) -> Vec<Result<Vec<Frames>, ReadError>> {
     let mut placed: Vec<Result<Placed, ReadError>> =
-        batch.into_par_iter().map(|trajectory| place(trajectory, recipe)).collect();
+        batch.into_par_iter().map(|trajectory| place(trajectory, recipe, bytes_max)).collect();
     let mut outputs: Vec<Vec<Vec<f32>>> = placed.iter().map(|p| buffers(p.as_ref().ok(), recipe)).collect();
     for (episode, error) in run_jobs(&placed, &mut outputs, recipe) {
         placed[episode] = Err(error);
@@ -32,7 +36,12 @@ pub(crate) fn align(batch: Vec<Trajectory>, recipe: &Recipe) -> Vec<Result<Vec<F
             let placed = placed?;
             let gap = placed.masked.iter().position(|&m| m);
             let pieces = match (recipe.on_gap, gap) {
-                (OnGap::Drop, Some(row)) => return Err(gap_error(&placed, row)),
+                (OnGap::Drop, Some(row)) => {
+                    return Err(gap_error(&placed, row, "--on-gap drop leaves such episodes out"));
+                }
+                (OnGap::Split, Some(row)) if placed.masked.iter().all(|&m| m) => {
+                    return Err(gap_error(&placed, row, "--on-gap split leaves no row"));
+                }
                 (OnGap::Split, Some(_)) => split(&finish(placed, numbers, recipe)?),
                 _ => vec![finish(placed, numbers, recipe)?],
             };
@@ -72,10 +81,7 @@ fn run_jobs(
         let source = &placed.sources[column][failure.part];
         let feature = &placed.trajectory.streams[source.stream].features[source.feature];
         let problem = format!("{failure}; it is turned by {}", source.policy);
-        let error = ReadError::in_episode(
-            &placed.trajectory.origin,
-            problem.replace(&format!("sample {} ", failure.sample), ""),
-        );
+        let error = ReadError::in_episode(&placed.trajectory.origin, problem);
         (episode, error.feature(&feature.name).index(failure.sample as u64))
     };
     failures.into_iter().map(describe).collect()
@@ -160,24 +166,17 @@ fn chosen(placed: &Placed, number: usize, column: &RecipeColumn, rows: usize) ->
         let feature = &stream.features[source.feature];
         for offset in 0..source.width {
             let (from, to) = (source.from + offset, source.to + offset);
+            let rows = || located.pick(source.policy).into_iter().enumerate();
+            let at = |sample: u32| sample as usize * feature.width() + from;
             match &feature.column {
-                Column::I64(values) => {
-                    for (row, sample) in located.pick(source.policy).into_iter().enumerate() {
-                        integers[row * width + to] = values[sample as usize * feature.width() + from];
-                    }
-                }
-                Column::Bool(values) if source.policy == Policy::Any => {
-                    let happened: Vec<bool> =
-                        values.iter().skip(from).step_by(feature.width()).copied().collect();
+                values if source.policy == Policy::Any => {
+                    let happened = happened(values, from, feature.width());
                     for (row, seen) in located.any(&happened).into_iter().enumerate() {
                         truths[row * width + to] = seen;
                     }
                 }
-                Column::Bool(values) => {
-                    for (row, sample) in located.pick(source.policy).into_iter().enumerate() {
-                        truths[row * width + to] = values[sample as usize * feature.width() + from];
-                    }
-                }
+                Column::I64(values) => rows().for_each(|(row, s)| integers[row * width + to] = values[at(s)]),
+                Column::Bool(values) => rows().for_each(|(row, s)| truths[row * width + to] = values[at(s)]),
                 _ => unreachable!("check_column let only integers and truth values through"),
             }
         }
@@ -194,6 +193,20 @@ fn chosen(placed: &Placed, number: usize, column: &RecipeColumn, rows: usize) ->
         }
     }
     FrameColumn::Bool(truths)
+}
+
+/// Whether component `from` of each sample is true, or any number but 0.
+fn happened(column: &Column, from: usize, width: usize) -> Vec<bool> {
+    fn each<T: Copy>(values: &[T], from: usize, width: usize, is: impl Fn(T) -> bool) -> Vec<bool> {
+        values.iter().skip(from).step_by(width).map(|&v| is(v)).collect()
+    }
+    match column {
+        Column::F32(v) => each(v, from, width, |v| v != 0.0),
+        Column::F64(v) => each(v, from, width, |v| v != 0.0),
+        Column::I64(v) => each(v, from, width, |v| v != 0),
+        Column::Bool(v) => each(v, from, width, |v| v),
+        Column::Str(_) | Column::Bytes(_) => unreachable!("check_column let only numbers through"),
+    }
 }
 
 fn truths_of(placed: &Placed, number: usize) -> &[bool] {
@@ -243,13 +256,7 @@ fn tasks(
         ReadError::in_episode(&placed.trajectory.origin, "the feature that names the task is missing")
             .feature(name)
     };
-    let place = placed
-        .trajectory
-        .streams
-        .iter()
-        .enumerate()
-        .find_map(|(i, s)| s.features.iter().position(|f| f.name == *name).map(|j| (i, j)));
-    let (i, j) = place.ok_or_else(missing)?;
+    let (i, j) = placed.trajectory.position(name).ok_or_else(missing)?;
     let stream = &placed.trajectory.streams[i];
     let blobs = match (shared.get(&(i, j)), &stream.features[j].column) {
         (Some(moved), _) => moved,
@@ -289,13 +296,14 @@ fn tasks(
     Ok((texts, index))
 }
 
-fn gap_error(placed: &Placed, row: usize) -> ReadError {
+fn gap_error(placed: &Placed, row: usize, why: &str) -> ReadError {
     let instant = placed.grid.instants_ns().nth(row).unwrap_or_default();
-    let culprit =
-        placed.located.iter().find(|(_, l)| matches!(l.presence[row], Presence::Gap | Presence::Stale));
+    let unknown =
+        |presence: &Presence| matches!(presence, Presence::Gap | Presence::Stale | Presence::Before);
+    let culprit = placed.located.iter().find(|(_, located)| unknown(&located.presence[row]));
     let error = ReadError::in_episode(
         &placed.trajectory.origin,
-        format!("a gap longer than may be bridged, {} into the episode (--on-gap drop)", show_ns(instant)),
+        format!("a gap longer than may be bridged, {} into the recording, and {why}", show_ns(instant)),
     );
     culprit.map_or(error.clone(), |(name, located)| error.feature(name).index(u64::from(located.left[row])))
 }
@@ -349,7 +357,12 @@ mod tests {
             Components::Named(names) => vec![names.len()],
             Components::Indices(_) => vec![],
         };
-        let parts = vec![RecipePart { feature: format!("{name}.v"), components, policy: policy.into() }];
+        let parts = vec![RecipePart {
+            feature: format!("{name}.v"),
+            shape: vec![],
+            components,
+            policy: policy.into(),
+        }];
         RecipeColumn { name: name.trim_start_matches('/').into(), dtype, shape, names: None, parts }
     }
 
@@ -357,6 +370,7 @@ mod tests {
         let rule = |name: &String| StreamRule {
             required: !optional.contains(&name.as_str()),
             continuous: true,
+            events_only: false,
             max_gap_ns: None,
             edge: Edge::Hold,
         };
@@ -377,7 +391,7 @@ mod tests {
     }
 
     fn one(trajectory: Trajectory, recipe: &Recipe) -> Result<Vec<Frames>, ReadError> {
-        align(vec![trajectory], recipe).remove(0)
+        align(vec![trajectory], recipe, 1 << 30).remove(0)
     }
 
     #[test]
@@ -445,7 +459,7 @@ mod tests {
         let nan = trajectory(vec![stream("/a", &[0, 10], Column::F64(vec![1.0, f64::NAN]), None)]);
         let back = trajectory(vec![stream("/a", &[0, 10, 5], Column::F64(vec![1.0; 3]), None)]);
         let recipe = recipe(vec![scalar("/a", Dtype::Float32, "linear")], &[], OnGap::Mask);
-        let results = align(vec![nan, good.clone(), back], &recipe);
+        let results = align(vec![nan, good.clone(), back], &recipe, 1 << 30);
         let texts: Vec<String> =
             results.iter().flat_map(|r| r.as_ref().err()).map(ToString::to_string).collect();
         assert!(texts[0].starts_with("bag, episode 0, /a.v, sample 1: "), "{}", texts[0]);

@@ -173,13 +173,8 @@ impl Commit<'_> {
         dataset: &Dataset<'_>,
         mut files: Vec<PublishedFile>,
     ) -> Manifest {
-        let mut findings: Vec<CountedFinding> = self
-            .plan
-            .job
-            .findings
-            .iter()
-            .map(|f| CountedFinding { episodes: 0, finding: f.clone() })
-            .collect();
+        let mut findings: Vec<CountedFinding> =
+            self.plan.findings.iter().map(|f| CountedFinding { episodes: 0, finding: f.clone() }).collect();
         for (finding, episodes) in outcomes.iter().flat_map(|outcome| &outcome.findings) {
             match findings.iter_mut().find(|known| known.finding == *finding) {
                 Some(known) => known.episodes += episodes,

@@ -184,7 +184,7 @@ fn recorded(recordings: &str) -> Result<Trajectory> {
     let number = input.recordings.iter().position(|r| r.name == DRAWN);
     let number = number.ok_or_else(|| Error::invalid(format!("{recordings} lacks {DRAWN}")))?;
     let found: RefCell<Option<Trajectory>> = RefCell::new(None);
-    input.read(number, None, &|_| {}, &mut |episode| {
+    input.read(number, None, &|_| ControlFlow::Continue(()), &mut |episode| {
         if let Ok(trajectory) = episode {
             found.replace(Some(*trajectory));
         }
@@ -211,7 +211,7 @@ fn published(dataset: &str, episode: &Trajectory) -> Result<Rows> {
     let width = names.len();
     let mine = (0..places.episode_index.len()).filter(|&row| places.episode_index[row] == number as i64);
     let state = mine.flat_map(|row| state[row * width..(row + 1) * width].iter().copied()).collect();
-    let aligned = align(vec![episode.clone()], &manifest.recipe).into_iter().next();
+    let aligned = align(vec![episode.clone()], &manifest.recipe, u64::MAX).into_iter().next();
     let frames = aligned.expect("one episode in, one out")?.into_iter().next();
     let frames = frames.ok_or_else(|| Error::invalid(format!("{DRAWN} has no rows")))?;
     Ok(Rows { instants: seconds(&frames.times_ns), masked: frames.masked, state, names })

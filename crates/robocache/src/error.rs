@@ -47,6 +47,8 @@ impl Error {
                 StoreError::NotFound { .. } | StoreError::Unsupported { .. } => Exit::Invalid,
             },
             Self::Publish(PublishError::NoPutIfAbsent { .. } | PublishError::Damaged { .. }) => Exit::Invalid,
+            Self::Write(WriteError::Sink(_)) => Exit::Unavailable,
+            Self::Write(WriteError::Schema { .. } | WriteError::Dataset(_)) => Exit::Invalid,
             Self::Write(_) => Exit::Failed,
             Self::Stopped(exit) => *exit,
         }

@@ -101,19 +101,27 @@ pub(crate) fn inspect(args: &InspectArgs, tables: toml::Table) -> Result<Exit> {
     };
     for recording in 0..input.recordings.len() {
         let seen = RefCell::new(&mut report);
-        input.read(recording, None, &|bytes| progress.read(bytes), &mut |episode| {
-            let mut report = seen.borrow_mut();
-            match episode {
-                Ok(trajectory) => {
-                    progress.done(0);
-                    report.episodes.push(describe_episode(&trajectory));
-                    sample.get_or_insert(*trajectory);
+        input.read(
+            recording,
+            None,
+            &|bytes| {
+                progress.read(bytes);
+                ControlFlow::Continue(())
+            },
+            &mut |episode| {
+                let mut report = seen.borrow_mut();
+                match episode {
+                    Ok(trajectory) => {
+                        progress.done(0);
+                        report.episodes.push(describe_episode(&trajectory));
+                        sample.get_or_insert(*trajectory);
+                    }
+                    Err(error) => report.errors.push(describe_error(error)),
                 }
-                Err(error) => report.errors.push(describe_error(error)),
-            }
-            let enough = args.limit.is_some_and(|limit| report.episodes.len() >= limit);
-            if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
+                let enough = args.limit.is_some_and(|limit| report.episodes.len() >= limit);
+                if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            },
+        )?;
         if args.limit.is_some_and(|limit| report.episodes.len() >= limit) {
             break;
         }
@@ -142,7 +150,7 @@ pub(crate) fn inspect(args: &InspectArgs, tables: toml::Table) -> Result<Exit> {
         )?;
         eprintln!(
             "wrote {path}; edit it, then: robocache preprocess --input-dir {} --map {path} …",
-            args.paths.join(",")
+            args.paths.join(" --input-dir ")
         );
     }
     Ok(if report.errors.is_empty() { Exit::Done } else { Exit::DoneWithSkips })

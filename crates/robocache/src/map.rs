@@ -152,7 +152,8 @@ impl Map {
                         rule.required = Some(value.as_bool().ok_or_else(|| wrong("true or false"))?)
                     }
                     "max_gap" => {
-                        rule.max_gap_ns = Some(span().ok_or_else(|| wrong("a time such as \"200ms\""))?)
+                        let span = span().filter(|&nanoseconds| nanoseconds > 0);
+                        rule.max_gap_ns = Some(span.ok_or_else(|| wrong("a time such as \"200ms\""))?);
                     }
                     "clock_offset" => {
                         rule.clock_offset_ns = Some(span().ok_or_else(|| wrong("a time such as \"-12ms\""))?);

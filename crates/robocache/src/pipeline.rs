@@ -28,7 +28,8 @@ use trajectory::{Finding, Frames, Trajectory};
 
 use crate::align::align;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Shard};
+use crate::place::row_bytes;
+use crate::plan::{Job, Plan, Shard};
 use crate::source::{Input, SourceRead};
 
 /// Payload after which a batch is full even if episodes are few.
@@ -65,6 +66,17 @@ pub(crate) struct Skipped {
     pub(crate) sample: Option<u64>,
     pub(crate) byte: Option<u64>,
     pub(crate) reason: String,
+}
+
+impl From<&Skipped> for ReadError {
+    fn from(skipped: &Skipped) -> Self {
+        let mut error = Self::new(&skipped.file, &skipped.reason);
+        error.place.episode = skipped.episode;
+        error.place.feature.clone_from(&skipped.feature);
+        error.place.index = skipped.sample;
+        error.place.offset = skipped.byte;
+        error
+    }
 }
 
 impl From<ReadError> for Skipped {
@@ -114,6 +126,9 @@ impl FirstPass<'_> {
             self.progress.read(shard.bytes());
             for episode in &summary.episodes {
                 self.progress.done(episode.length);
+            }
+            for skipped in &outcome.skipped {
+                (self.report)(&skipped.into());
             }
             return Ok((outcome, summary));
         }
@@ -179,11 +194,18 @@ impl FirstPass<'_> {
             let read = self.input.read(
                 piece.recording,
                 piece.range(),
-                &|bytes| self.progress.read(bytes),
+                &|bytes| {
+                    self.progress.read(bytes);
+                    if self.shutdown.requested().is_none() {
+                        ControlFlow::Continue(())
+                    } else {
+                        ControlFlow::Break(())
+                    }
+                },
                 &mut |episode| {
                     let full = {
                         let (batch, bytes) = &mut *open.borrow_mut();
-                        *bytes += episode.as_ref().map_or(0, |trajectory| trajectory.byte_len());
+                        *bytes += episode.as_ref().map_or(0, |trajectory| self.weight(trajectory));
                         batch.push(episode.map(|trajectory| *trajectory));
                         batch.len() >= self.batch_size || *bytes >= BATCH_BYTES
                     };
@@ -203,13 +225,24 @@ impl FirstPass<'_> {
         Ok(sources)
     }
 
+    /// What an episode adds to a batch: its samples or its rows, whichever is more.
+    fn weight(&self, trajectory: &Trajectory) -> usize {
+        let recipe = &self.plan.job.recipe;
+        let instants = || trajectory.streams.iter().filter(|s| !s.latched).flat_map(|s| &s.times_ns);
+        let span =
+            instants().max().zip(instants().min()).map_or(0, |(last, first)| last.saturating_sub(*first));
+        let rate: resample::Rate = recipe.rate.parse().expect("a recipe's rate was a rate when it was made");
+        let rows = rate.instants_within(span).saturating_mul(row_bytes(recipe));
+        trajectory.byte_len().max(usize::try_from(rows).unwrap_or(usize::MAX).min(BATCH_BYTES))
+    }
+
     fn resample(&self, batches: Receiver<Batch>, rows: &SyncSender<Rows>) -> Vec<(Finding, u64)> {
         let mut findings: BTreeMap<Finding, u64> = BTreeMap::new();
         for batch in batches {
             for finding in batch.iter().flatten().flat_map(|trajectory| &trajectory.findings) {
                 *findings.entry(finding.clone()).or_default() += 1;
             }
-            if rows.send(align_in_order(batch, &self.plan.job.recipe)).is_err() {
+            if rows.send(align_in_order(batch, &self.plan.job)).is_err() {
                 break; // the writing stage failed, which reports for itself
             }
         }
@@ -222,8 +255,7 @@ impl FirstPass<'_> {
         let mut writer = ShardWriter::new(self.format, &self.plan.job.schema, self.rate, sink)?;
         let mut skipped = Vec::new();
         for episode in rows.into_iter().flatten() {
-            let appended = episode
-                .map(|pieces| pieces.into_iter().try_for_each(|frames| self.append(&mut writer, &frames)));
+            let appended = episode.map(|pieces| self.append(&mut writer, &pieces));
             match appended {
                 Ok(Ok(())) => {}
                 Ok(Err(AppendError::Write(error))) => return Err(error.into()),
@@ -243,16 +275,18 @@ impl FirstPass<'_> {
         Ok((Some(staged), summary, skipped))
     }
 
-    fn append(&self, writer: &mut ShardWriter<Sink>, frames: &Frames) -> Result<(), AppendError> {
-        match writer.append(frames) {
-            Ok(_) => {
-                self.progress.done(frames.rows() as u64);
+    fn append(&self, writer: &mut ShardWriter<Sink>, pieces: &[Frames]) -> Result<(), AppendError> {
+        let Some(first) = pieces.first() else { return Ok(()) };
+        match writer.append_pieces(pieces) {
+            Ok(()) => {
+                self.progress.done(pieces.iter().map(|frames| frames.rows() as u64).sum());
                 Ok(())
             }
             Err(error @ (WriteError::Episode { .. } | WriteError::Image { .. })) => {
                 let text = error.to_string();
-                let problem = text.strip_prefix(&format!("{}: ", frames.origin)).unwrap_or(&text);
-                Err(AppendError::Episode(ReadError::in_episode(&frames.origin, problem)))
+                let problem = text.strip_prefix(&first.origin.to_string()).unwrap_or(&text);
+                let problem = problem.trim_start_matches([',', ':', ' ']);
+                Err(AppendError::Episode(ReadError::in_episode(&first.origin, problem)))
             }
             Err(error) => Err(AppendError::Write(error)),
         }
@@ -267,12 +301,12 @@ enum AppendError {
 }
 
 /// Resamples the good episodes of a batch and puts the bad ones back in their places.
-fn align_in_order(batch: Batch, recipe: &crate::recipe::Recipe) -> Rows {
+fn align_in_order(batch: Batch, job: &Job) -> Rows {
     let mut bad: BTreeMap<usize, ReadError> = BTreeMap::new();
     let total = batch.len();
     let good =
         batch.into_iter().enumerate().filter_map(|(i, episode)| episode.map_err(|e| bad.insert(i, e)).ok());
-    let mut aligned = align(good.collect(), recipe).into_iter();
+    let mut aligned = align(good.collect(), &job.recipe, job.reading.max_episode_bytes).into_iter();
     (0..total)
         .map(|i| match bad.remove(&i) {
             Some(error) => Err(error),

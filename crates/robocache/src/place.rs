@@ -10,7 +10,7 @@ use trajectory::read::ReadError;
 use trajectory::{Column, Dtype, Feature, Stream, Trajectory};
 
 use crate::config::Edge;
-use crate::recipe::{Components, Recipe, RecipeColumn};
+use crate::recipe::{Components, Recipe, RecipeColumn, RecipePart};
 use crate::units::show_ns;
 
 /// An episode with its grid.
@@ -35,7 +35,7 @@ pub(crate) struct Source {
 }
 
 /// Checks an episode against the recipe and finds its grid.
-pub(crate) fn place(trajectory: Trajectory, recipe: &Recipe) -> Result<Placed, ReadError> {
+pub(crate) fn place(trajectory: Trajectory, recipe: &Recipe, bytes_max: u64) -> Result<Placed, ReadError> {
     let problem = |text: String| ReadError::in_episode(&trajectory.origin, text);
     let mut used: BTreeMap<&str, &Stream> = BTreeMap::new();
     for name in recipe.streams.keys() {
@@ -53,12 +53,10 @@ pub(crate) fn place(trajectory: Trajectory, recipe: &Recipe) -> Result<Placed, R
         recipe.columns.iter().map(|c| sources_of(c, &trajectory)).collect::<Result<_, _>>()?;
     let rate: Rate = recipe.rate.parse().expect("a recipe's rate was a rate when it was made");
     let (start, end) = extent(&used, recipe).map_err(problem)?;
-    let grid = Grid::spanning(rate, start, end).ok_or_else(|| {
-        problem(format!(
-            "{} at {rate} Hz are more rows than an episode can have",
-            show_ns(end.saturating_sub(start))
-        ))
-    })?;
+    let fits = |grid: &Grid| (grid.rows() as u64).saturating_mul(row_bytes(recipe)) <= bytes_max;
+    let grid = Grid::spanning(rate, start, end)
+        .filter(fits)
+        .ok_or_else(|| too_long(&trajectory, &used, (start, end), recipe))?;
     let mut masked = vec![false; grid.rows()];
     let mut located = BTreeMap::new();
     for (name, stream) in used {
@@ -66,6 +64,12 @@ pub(crate) fn place(trajectory: Trajectory, recipe: &Recipe) -> Result<Placed, R
         let max_gap = rule.max_gap_ns.unwrap_or_else(|| default_max_gap_ns(&stream.times_ns));
         let found = locate(&stream.times_ns, &grid, if rule.continuous { max_gap } else { i64::MAX })
             .map_err(|e| problem(e.to_string()).feature(name))?;
+        if stream.latched && !rule.events_only {
+            // What a latched topic says is known from its message on, not before.
+            for (mask, presence) in masked.iter_mut().zip(&found.presence) {
+                *mask |= *presence == Presence::Before && rule.edge != Edge::Nan;
+            }
+        }
         if rule.continuous {
             for (mask, presence) in masked.iter_mut().zip(&found.presence) {
                 let unknown = matches!(presence, Presence::Gap | Presence::Stale);
@@ -76,6 +80,43 @@ pub(crate) fn place(trajectory: Trajectory, recipe: &Recipe) -> Result<Placed, R
         located.insert(name.to_string(), found);
     }
     Ok(Placed { grid, located, masked, sources, trajectory })
+}
+
+/// Bytes that one output row takes in memory, blobs aside, which are not copied.
+pub(crate) fn row_bytes(recipe: &Recipe) -> u64 {
+    let width = |c: &RecipeColumn| c.shape.iter().product::<usize>() as u64;
+    let column = |c: &RecipeColumn| match c.dtype {
+        Dtype::Float32 => 4 * width(c),
+        Dtype::Int64 => 8 * width(c),
+        Dtype::Bool => width(c),
+        Dtype::String | Dtype::Image | Dtype::Bytes => 4,
+    };
+    // Per stream a place (index, weight, presence); per row its instant, task and mask.
+    recipe.columns.iter().map(column).sum::<u64>() + 13 * recipe.streams.len() as u64 + 13
+}
+
+/// More rows than may be held: usually one stamp that is far off.
+fn too_long(
+    trajectory: &Trajectory,
+    used: &BTreeMap<&str, &Stream>,
+    (start, end): (i64, i64),
+    recipe: &Recipe,
+) -> ReadError {
+    let longest = |s: &Stream| {
+        let intervals = s.times_ns.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        intervals.enumerate().max_by_key(|&(_, interval)| interval).unwrap_or((0, 0))
+    };
+    let text = format!(
+        "its {} at {} Hz are more rows than --max-episode-size allows",
+        show_ns(end.saturating_sub(start)),
+        recipe.rate
+    );
+    let Some((name, stream)) = used.iter().max_by_key(|(_, s)| longest(s).1) else {
+        return ReadError::in_episode(&trajectory.origin, text);
+    };
+    let (index, interval) = longest(stream);
+    let text = format!("{text}; the longest interval, {}, ends at this sample", show_ns(interval));
+    ReadError::in_episode(&trajectory.origin, text).feature(*name).index(index as u64 + 1)
 }
 
 fn clock_name(stream: &Stream) -> &'static str {
@@ -93,8 +134,11 @@ fn extent(used: &BTreeMap<&str, &Stream>, recipe: &Recipe) -> Result<(i64, i64),
     let first = |s: &Stream| s.times_ns[0];
     let last = |s: &Stream| s.times_ns[s.times_ns.len() - 1];
     let rule = |name: &str| &recipe.streams[name];
-    let begins =
-        used.iter().filter(|(name, s)| rule(name).required || (!s.latched && rule(name).edge != Edge::Nan));
+    let bounds = |name: &str, s: &Stream| {
+        let rule = rule(name);
+        rule.required || (!s.latched && !rule.events_only && rule.edge != Edge::Nan)
+    };
+    let begins = used.iter().filter(|(name, s)| bounds(name, s));
     let start = begins.max_by_key(|(_, s)| first(s));
     let end = used.iter().filter(|(name, _)| rule(name).required).min_by_key(|(_, s)| last(s));
     let end = end.or_else(|| used.iter().max_by_key(|(_, s)| last(s)));
@@ -102,9 +146,10 @@ fn extent(used: &BTreeMap<&str, &Stream>, recipe: &Recipe) -> Result<(i64, i64),
     let start = start.or_else(|| used.iter().max_by_key(|(_, s)| first(s)));
     let (Some((starts, a)), Some((ends, b))) = (start, end) else { return Err("it has no streams".into()) };
     if last(b) < first(a) {
+        let optional = if rule(starts).required { "required = false" } else { "edge = \"nan\"" };
         return Err(format!(
-            "its streams never overlap: {ends} ends {} before {starts} begins; mark one `required = false` under [stream] \
-             in a map, or leave it out with --exclude",
+            "its streams never overlap: {ends} ends {} before {starts} begins; say `{optional}` under [stream.\"{starts}\"] \
+             in a map, or leave one out with --exclude",
             show_ns(first(a).saturating_sub(last(b)))
         ));
     }
@@ -117,17 +162,12 @@ fn sources_of(column: &RecipeColumn, trajectory: &Trajectory) -> Result<Vec<Sour
     let mut to = 0;
     for part in &column.parts {
         let problem = |text: String| ReadError::in_episode(&trajectory.origin, text).feature(&part.feature);
-        let place = trajectory
-            .streams
-            .iter()
-            .enumerate()
-            .find_map(|(i, s)| s.features.iter().position(|f| f.name == part.feature).map(|j| (i, j)));
-        let (stream, index) = place.ok_or_else(|| {
+        let (stream, index) = trajectory.position(&part.feature).ok_or_else(|| {
             problem(format!("this feature, which column {} is made of, is missing", column.name))
         })?;
         let feature = &trajectory.streams[stream].features[index];
         let rows = trajectory.streams[stream].len();
-        check_column(column, feature, rows).map_err(&problem)?;
+        check_column(column, part, feature, rows).map_err(&problem)?;
         let components = components_in(feature, &part.components).map_err(&problem)?;
         check_finite(column, feature, &components).map_err(|(row, text)| problem(text).index(row as u64))?;
         let policy: Policy = part.policy.parse().expect("a recipe's policies were policies when it was made");
@@ -153,18 +193,36 @@ fn sources_of(column: &RecipeColumn, trajectory: &Trajectory) -> Result<Vec<Sour
     Ok(out)
 }
 
-fn check_column(column: &RecipeColumn, feature: &Feature, rows: usize) -> Result<(), String> {
-    let fits = matches!(
-        (&feature.column, column.dtype),
-        (Column::F32(_) | Column::F64(_) | Column::I64(_) | Column::Bool(_), Dtype::Float32)
-            | (Column::I64(_), Dtype::Int64)
-            | (Column::Bool(_), Dtype::Bool)
-            | (Column::Str(_), Dtype::String)
-            | (Column::Bytes(_), Dtype::Image | Dtype::Bytes)
-    );
+fn check_column(
+    column: &RecipeColumn,
+    part: &RecipePart,
+    feature: &Feature,
+    rows: usize,
+) -> Result<(), String> {
+    let number = !matches!(feature.column, Column::Str(_) | Column::Bytes(_));
+    let fits = match column.dtype {
+        Dtype::Float32 => number,
+        Dtype::Bool => number && (part.policy == "any" || matches!(feature.column, Column::Bool(_))),
+        Dtype::Int64 => matches!(feature.column, Column::I64(_)),
+        Dtype::String => matches!(feature.column, Column::Str(_)),
+        Dtype::Image | Dtype::Bytes => matches!(feature.column, Column::Bytes(_)),
+    };
     if !fits {
-        let (found, name) = (feature.column.kind().name(), &column.name);
-        return Err(format!("it holds {found}, but the first episode made column {name} of another type"));
+        let (found, name, feature) = (feature.column.kind().name(), &column.name, &feature.name);
+        let cure = if number {
+            format!("; --policy '{feature}=linear' makes it float throughout")
+        } else {
+            String::new()
+        };
+        return Err(format!(
+            "it holds {found} here, but the first episode made column {name} of another type{cure}"
+        ));
+    }
+    if feature.names.is_none() && feature.shape != part.shape {
+        return Err(format!(
+            "its shape is {:?} here, {:?} in the first episode, and it has no names to go by",
+            feature.shape, part.shape
+        ));
     }
     let blob = matches!(feature.column, Column::Str(_) | Column::Bytes(_));
     let expected = if blob { rows } else { rows * feature.width() };
@@ -213,12 +271,13 @@ fn check_finite(
     };
     let found = match &feature.column {
         Column::F32(v) => bad(&|i| v[i].is_finite(), v.len() / width.max(1)),
-        Column::F64(v) => bad(&|i| v[i].is_finite(), v.len() / width.max(1)),
+        #[expect(clippy::cast_possible_truncation, reason = "that is the question")]
+        Column::F64(v) => bad(&|i| (v[i] as f32).is_finite(), v.len() / width.max(1)),
         _ => None,
     };
     found.map_or(Ok(()), |(row, component)| {
         let component = feature.names.as_ref().map_or_else(|| format!("{component}"), |names| names[component].clone());
         let name = &feature.name;
-        Err((row, format!("component {component} is not a finite number; leave the feature out with --exclude '{name}' if nothing trains on it")))
+        Err((row, format!("component {component} is NaN, infinite or beyond single precision; leave the feature out with --exclude '{name}' if nothing trains on it")))
     })
 }

@@ -3,7 +3,6 @@
 //! Everything that determines the bytes of the output is in [`Job`], and nothing else is: no batch size, no thread count, no
 //! number of workers. Two runs with equal jobs may share one output folder; a run that finds another job there stops.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
@@ -13,7 +12,7 @@ use trajectory::read::ReadError;
 use trajectory::{Column, Dtype, Finding, Schema, Trajectory, image};
 
 use crate::error::{Error, Result};
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Recipe, Wishes};
 use crate::settings::Settings;
 use crate::source::{Format as SourceFormat, Input, hex};
 
@@ -31,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) fingerprint: String,
     /// The inputs as the first worker was given them.
     pub(crate) sources: Vec<String>,
+    /// What was noticed about the input as a whole.
+    pub(crate) findings: Vec<Finding>,
     pub(crate) job: Job,
 }
 
@@ -42,11 +43,11 @@ pub(crate) struct Job {
     pub(crate) device: String,
     pub(crate) format: String,
     pub(crate) inputs: Vec<PlannedFile>,
+    pub(crate) recordings: Vec<PlannedRecording>,
     pub(crate) reading: Reading,
     pub(crate) recipe: Recipe,
     pub(crate) schema: Schema,
     pub(crate) shards: Vec<Shard>,
-    pub(crate) findings: Vec<Finding>,
 }
 
 /// How the input is understood.
@@ -55,8 +56,19 @@ pub(crate) struct Job {
 pub(crate) struct Reading {
     pub(crate) episodes_from: String,
     pub(crate) clock_offsets_ns: BTreeMap<String, i64>,
-    pub(crate) source_frequency: Option<String>,
+    pub(crate) include: Vec<String>,
+    pub(crate) exclude: Vec<String>,
     pub(crate) max_episode_bytes: u64,
+}
+
+/// One recording, in the order they are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlannedRecording {
+    pub(crate) name: String,
+    pub(crate) split: Option<String>,
+    /// The nominal rate in hertz, where no instants were recorded.
+    pub(crate) rate: Option<String>,
 }
 
 /// One input file.
@@ -104,39 +116,52 @@ impl Plan {
     /// Plans the work: lists the input and reads one episode to learn the schema.
     pub(crate) fn make(input: &Input, settings: &Settings) -> Result<Self> {
         let shards = shards(input, settings)?;
-        let sample = sample(input, &shards)?;
-        let (recipe, mut notes) = recipe::make(&sample, &settings.wishes)?;
-        let schema = recipe.schema(&image_shapes(&sample, &recipe)?);
+        let (recipe, schema, mut notes) = learn(input, &shards, &settings.wishes)?;
         let mut findings = input.findings.clone();
         findings.append(&mut notes);
         findings.sort();
         findings.dedup();
-        let inputs = input.recordings.iter().flat_map(|recording| {
-            recording.files.iter().map(|file| PlannedFile {
-                root: recording.root,
-                path: file.key.clone(),
-                size: file.size,
-                etag: file.etag.clone(),
-            })
+        let files = input.recordings.iter().flat_map(|r| r.files.iter().map(|file| (r.root, file)));
+        let files = files.chain(input.companions.iter().map(|(root, file)| (*root, file)));
+        let inputs = files.map(|(root, file)| PlannedFile {
+            root,
+            path: file.key.clone(),
+            size: file.size,
+            etag: file.etag.clone(),
         });
+        let recordings = input.recordings.iter().map(|recording| PlannedRecording {
+            name: recording.name.clone(),
+            split: recording.split(),
+            rate: match &recording.format {
+                SourceFormat::Bag => None,
+                SourceFormat::Rlds { rate, .. } => Some(rate.to_string()),
+            },
+        });
+        let filter = &settings.wishes.filter;
         let job = Job {
             algorithm: ALGORITHM,
             device: "cpu".into(),
             format: settings.wishes.format.to_string(),
             inputs: inputs.collect(),
+            recordings: recordings.collect(),
             reading: Reading {
                 episodes_from: settings.read.bag.episodes.to_string(),
                 clock_offsets_ns: settings.read.bag.clock_offsets_ns.clone(),
-                source_frequency: settings.read.source_rate.map(|rate| rate.to_string()),
+                include: filter.include.clone(),
+                exclude: filter.exclude.clone(),
                 max_episode_bytes: settings.read.limits.episode_bytes,
             },
             recipe,
             schema,
             shards,
-            findings,
         };
         let bytes = serde_json::to_vec(&job).expect("a job has string keys");
-        Ok(Self { fingerprint: hex(&Sha256::digest(&bytes)), sources: settings.inputs.clone(), job })
+        Ok(Self {
+            fingerprint: hex(&Sha256::digest(&bytes)),
+            sources: settings.inputs.clone(),
+            findings,
+            job,
+        })
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -179,7 +204,7 @@ impl Plan {
             ("the task", new.recipe.task != old.recipe.task),
             ("the columns or their policies", new.recipe.columns != old.recipe.columns),
             ("how streams bound an episode", new.recipe.streams != old.recipe.streams),
-            ("how the input is read", new.reading != old.reading),
+            ("how the input is read", new.reading != old.reading || new.recordings != old.recordings),
             ("--shard-size or --episodes", new.shards != old.shards),
             ("this program's version", new.algorithm != old.algorithm),
         ];
@@ -240,6 +265,19 @@ fn pieces(input: &Input, settings: &Settings) -> Result<Vec<Piece>> {
             out.push(whole(None, described.bytes()));
             continue;
         };
+        // The smallest record is a frame of 16 bytes: a larger count is damage, not data.
+        if count > described.bytes() / 16 + 1 {
+            let problem = format!(
+                "dataset_info.json announces {count} episodes, more than its {} bytes can hold",
+                described.bytes()
+            );
+            return Err(ReadError::new(&described.name, problem).into());
+        }
+        if count == 0 {
+            // The reader says what it thinks of a file that should be empty.
+            out.push(whole(None, described.bytes()));
+            continue;
+        }
         let per_episode = (described.bytes() / count.max(1)).max(1);
         let most = (settings.shard_bytes / per_episode).clamp(1, SHARD_EPISODES);
         for (from, to) in selected(settings.episodes.as_deref(), first_ordinal, count) {
@@ -273,26 +311,36 @@ fn selected(selection: Option<&[(u64, u64)]>, first: u64, count: u64) -> Vec<(u6
     runs
 }
 
-/// The first episode that can be read at all: the schema's model.
-fn sample(input: &Input, shards: &[Shard]) -> Result<Trajectory> {
+/// The recipe and schema that the first usable episode gives.
+fn learn(input: &Input, shards: &[Shard], wishes: &Wishes) -> Result<(Recipe, Schema, Vec<Finding>)> {
     let mut first_error: Option<ReadError> = None;
     for piece in shards.iter().flat_map(|shard| &shard.pieces) {
-        let found: RefCell<Option<Box<Trajectory>>> = RefCell::new(None);
-        input.read(piece.recording, piece.range(), &|_| {}, &mut |episode| match episode {
-            Ok(trajectory) => {
-                found.replace(Some(trajectory));
-                ControlFlow::Break(())
-            }
-            Err(error) => {
-                first_error.get_or_insert(error);
-                ControlFlow::Continue(())
+        let mut learned = None;
+        let go_on = &|_| ControlFlow::Continue(());
+        input.read(piece.recording, piece.range(), go_on, &mut |episode| {
+            match episode.map_err(Error::Read).and_then(|sample| learn_from(&sample, wishes)) {
+                // A bad episode is not the job's fault; the next one may be good.
+                Err(Error::Read(error)) => {
+                    first_error.get_or_insert(error);
+                    ControlFlow::Continue(())
+                }
+                result => {
+                    learned = Some(result);
+                    ControlFlow::Break(())
+                }
             }
         })?;
-        if let Some(trajectory) = found.into_inner() {
-            return Ok(*trajectory);
+        if let Some(learned) = learned {
+            return learned;
         }
     }
     Err(first_error.map_or_else(|| Error::invalid("the input holds no episode"), Error::Read))
+}
+
+fn learn_from(sample: &Trajectory, wishes: &Wishes) -> Result<(Recipe, Schema, Vec<Finding>)> {
+    let (recipe, findings) = recipe::make(sample, wishes)?;
+    let schema = recipe.schema(&image_shapes(sample, &recipe)?);
+    Ok((recipe, schema, findings))
 }
 
 /// Height, width and channels of every image column, from the sample's first image.
@@ -305,8 +353,7 @@ fn image_shapes(sample: &Trajectory, recipe: &Recipe) -> Result<BTreeMap<String,
         let problem = |text: String| ReadError::in_episode(&sample.origin, text).feature(name).index(0);
         let first = blobs.iter().next().ok_or_else(|| problem("there is no image".into()))?;
         let header = image::header(first).map_err(|e| problem(e.to_string()))?;
-        // Statistics and loaders see three channels, whatever the file has.
-        shapes.insert(column.name.clone(), vec![header.height as usize, header.width as usize, 3]);
+        shapes.insert(column.name.clone(), vec![header.height, header.width, header.channels]);
     }
     Ok(shapes)
 }

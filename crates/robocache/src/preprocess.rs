@@ -11,7 +11,7 @@ use base::telemetry::Progress;
 use trajectory::read::ReadError;
 use trajectory::write::{Format, Rate};
 
-use crate::commit::{COMMIT, Commit, MANIFEST, Manifest, SCRATCH, WORK, pretty};
+use crate::commit::{COMMIT, Commit, CountedFinding, MANIFEST, Manifest, SCRATCH, WORK, pretty};
 use crate::config::{OnError, PlanArgs, PreprocessArgs};
 use crate::error::{Error, Result};
 use crate::pipeline::FirstPass;
@@ -26,6 +26,14 @@ const PLAN: &str = "plan.json";
 pub(crate) fn preprocess(args: &PreprocessArgs, tables: toml::Table) -> Result<Exit> {
     let settings = Settings::new(args, tables)?;
     let manifest = run(args, &settings)?;
+    for CountedFinding { episodes, finding } in
+        manifest.findings.iter().filter(|counted| counted.episodes > 0)
+    {
+        eprintln!(
+            "note [{}] {}: {} (in {episodes} episodes)",
+            finding.code, finding.subject, finding.message
+        );
+    }
     let skipped = manifest.skipped.len();
     let summary = format!(
         "{} episodes, {} rows at {} Hz in {}{}",
@@ -69,7 +77,7 @@ pub(crate) fn plan(args: &PlanArgs, tables: toml::Table) -> Result<Exit> {
             parts.join(" + ")
         );
     }
-    for finding in &plan.job.findings {
+    for finding in &plan.findings {
         out!("\nnote [{}] {}: {}", finding.code, finding.subject, finding.message);
     }
     Ok(Exit::Done)
@@ -86,7 +94,7 @@ fn run(args: &PreprocessArgs, settings: &Settings) -> Result<Manifest> {
     }
     let input = Input::open(&settings.inputs, settings.read.clone())?;
     let proposed = Plan::make(&input, settings)?;
-    for finding in &proposed.job.findings {
+    for finding in &proposed.findings {
         eprintln!("note [{}] {}: {}", finding.code, finding.subject, finding.message);
     }
     warn_untrainable(settings, &proposed);
@@ -176,7 +184,10 @@ fn publish(ledger: &Ledger, proposed: Plan) -> Result<Plan> {
 fn clear(store: &dyn Store) -> Result<()> {
     store.delete(COMMIT)?;
     let plan = format!("{WORK}/{PLAN}");
-    for prefix in ["data/", "meta/", &format!("{WORK}/")] {
+    // Markers before what they speak of: whatever a kill leaves is an interrupted job of the old plan.
+    let markers = [format!("{WORK}/done/shard-"), format!("{WORK}/done/")];
+    let rest = [format!("{WORK}/"), "data/".into(), "meta/".into()];
+    for prefix in markers.iter().chain(&rest) {
         for object in store.list(prefix)?.into_iter().filter(|object| object.key != plan) {
             store.delete(&object.key)?;
         }

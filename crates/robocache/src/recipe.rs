@@ -53,6 +53,8 @@ pub(crate) struct RecipeColumn {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RecipePart {
     pub(crate) feature: String,
+    /// The feature's shape; binding where its components have no names to go by.
+    pub(crate) shape: Vec<usize>,
     /// By name where the recording names them, since their order may differ from episode to episode.
     pub(crate) components: Components,
     pub(crate) policy: String,
@@ -73,6 +75,8 @@ pub(crate) struct StreamRule {
     pub(crate) required: bool,
     /// Sampled over time, so that silence means missing data; else it only tells changes or happenings.
     pub(crate) continuous: bool,
+    /// Only asked whether something happened: before its first sample nothing has.
+    pub(crate) events_only: bool,
     /// Longest interval bridged; by default from each episode's own median period.
     pub(crate) max_gap_ns: Option<i64>,
     pub(crate) edge: Edge,
@@ -111,7 +115,7 @@ pub(crate) fn make(sample: &Trajectory, wishes: &Wishes) -> Result<(Recipe, Vec<
     let task = task_of(sample, wishes, &mut findings)?;
     let mut columns = Vec::new();
     for (name, selectors) in wanted_columns(sample, wishes, &task, &mut findings) {
-        columns.extend(column(sample, wishes, &policies, name, &selectors, &mut findings)?);
+        columns.push(column(sample, wishes, &policies, name, &selectors, &mut findings)?);
     }
     if columns.is_empty() {
         return Err(Error::invalid(format!(
@@ -300,7 +304,7 @@ fn column(
     name: String,
     selectors: &[Selector],
     findings: &mut Vec<Finding>,
-) -> Result<Option<RecipeColumn>> {
+) -> Result<RecipeColumn> {
     let selected: Vec<Selected<'_>> = selectors.iter().map(|s| s.resolve(sample)).collect::<Result<_>>()?;
     let mut parts = Vec::new();
     for one in &selected {
@@ -327,7 +331,7 @@ fn column(
         [one] if one.whole => (one.feature.shape.clone(), one.feature.names.clone()),
         _ => (vec![selected.iter().map(|s| s.components.len()).sum()], component_names(&selected)),
     };
-    Ok(Some(RecipeColumn { name, dtype, shape, names, parts }))
+    Ok(RecipeColumn { name, dtype, shape, names, parts })
 }
 
 /// Runs of neighbouring components with one policy.
@@ -359,7 +363,8 @@ fn parts_of(selected: &Selected<'_>, policies: &Policies, column: &str) -> Resul
             Some(names) => Components::Named(run.iter().map(|&i| names[i].clone()).collect()),
             None => Components::Indices(run),
         };
-        parts.push(RecipePart { feature: feature.name.clone(), components, policy: policy.to_string() });
+        let (shape, policy) = (feature.shape.clone(), policy.to_string());
+        parts.push(RecipePart { feature: feature.name.clone(), shape, components, policy });
     }
     Ok(parts)
 }
@@ -378,12 +383,15 @@ fn dtype_of(name: &str, selected: &[Selected<'_>], parts: &[RecipePart]) -> Resu
             kinds.join(" and ")
         )));
     }
-    let computed = parts.iter().any(|part| part.policy == "linear" || part.policy.starts_with("slerp"));
+    let events = parts.iter().filter(|part| part.policy == "any").count();
+    let computed = parts.iter().any(|part| part.policy == "linear" || part.policy.starts_with("slerp"))
+        || (0 < events && events < parts.len());
     let all = |kind: ColumnKind| selected.iter().all(|s| s.feature.column.kind() == kind);
     Ok(match selected.first().map(|s| (s.feature.column.kind(), s.feature.meaning)) {
         Some((ColumnKind::Str, _)) => Dtype::String,
         Some((ColumnKind::Bytes, Meaning::EncodedImage)) => Dtype::Image,
         Some((ColumnKind::Bytes, _)) => Dtype::Bytes,
+        _ if events == parts.len() => Dtype::Bool,
         _ if all(ColumnKind::Bool) && !computed => Dtype::Bool,
         _ if all(ColumnKind::I64) && !computed => Dtype::Int64,
         _ => Dtype::Float32,
@@ -435,7 +443,7 @@ fn check_names(columns: &[RecipeColumn]) -> Result<()> {
         }
         if RESERVED.contains(&name) || name.contains('/') || name.is_empty() {
             return Err(Error::invalid(format!(
-                "[map] `{name}` cannot be a column's name: no `/`, and not one of {}",
+                "`{name}` cannot be a column's name: no `/`, and not one of {}; name the feature in a map",
                 RESERVED.join(", ")
             )));
         }
@@ -473,11 +481,23 @@ fn stream_rules(
         let rule = rules.entry(stream.name.clone()).or_insert(StreamRule {
             required: options.required.unwrap_or(false),
             continuous: false,
+            events_only: true,
             max_gap_ns: options.max_gap_ns.or(wishes.max_gap_ns),
             edge,
         });
         rule.continuous |= sampled;
+        rule.events_only &= part.policy == "any";
         rule.required |= sampled && (options.required.unwrap_or(true) || edge == Edge::Trim);
+        if edge == Edge::Nan && !rule.required && column.dtype != Dtype::Float32 && part.policy != "any" {
+            return Err(Error::invalid(format!(
+                "edge nan: column {} holds {}, which knows no NaN, and {} is not required; choose another edge for it under \
+                 [stream.\"{}\"]",
+                column.name,
+                format!("{:?}", column.dtype).to_lowercase(),
+                stream.name,
+                stream.name
+            )));
+        }
     }
     if let Some(unknown) =
         wishes.map.streams.keys().find(|name| !sample.streams.iter().any(|s| s.name == **name))

@@ -34,13 +34,21 @@ impl Settings {
         check_rate(rate, args.output.format)?;
         let policies = args.time.policy.iter().map(|text| parse_policy(text)).collect::<Result<_>>()?;
         let read = read_options(&args.input, &map)?;
-        let filter = read.bag.topics.clone();
+        let filter = TopicFilter { include: args.input.include.clone(), exclude: args.input.exclude.clone() };
+        let mut notes = notes(args);
+        let filtered = !filter.include.is_empty() || !filter.exclude.is_empty();
+        if filtered && !map.columns.is_empty() {
+            notes.push(
+                "a map names every column itself: --include and --exclude only say which topics are read"
+                    .into(),
+            );
+        }
         let wishes = Wishes {
             rate,
             on_gap: args.time.on_gap,
             edge: args.time.edge,
             preset: args.time.preset,
-            max_gap_ns: args.time.max_gap.map(|span| span.nanoseconds),
+            max_gap_ns: args.time.max_gap.map(|span| positive("--max-gap", span.nanoseconds)).transpose()?,
             format: args.output.format,
             map,
             policies,
@@ -53,8 +61,16 @@ impl Settings {
             wishes,
             episodes: args.schema.episodes.as_deref().map(parse_episodes).transpose()?,
             shard_bytes: args.output.shard_size.bytes,
-            notes: notes(args),
+            notes,
         })
+    }
+}
+
+fn positive(what: &str, nanoseconds: i64) -> Result<i64> {
+    if nanoseconds > 0 {
+        Ok(nanoseconds)
+    } else {
+        Err(Error::invalid(format!("{what} must be longer than nothing")))
     }
 }
 
@@ -80,13 +96,11 @@ pub(crate) fn read_options(args: &InputArgs, map: &Map) -> Result<ReadOptions> {
     Ok(ReadOptions { bag, source_rate: args.source_frequency, limits })
 }
 
-/// A pattern for a feature, `/joint_states.position`, needs its whole topic to be read.
+/// What of `--include` the reader of bags may go by: only topics named in full, since a pattern may match a feature of a topic
+/// that it does not match itself. The recipe applies the patterns to features either way.
 fn topics_only(patterns: &[String]) -> Vec<String> {
-    let widened = |pattern: &String| match pattern.split_once('.') {
-        Some((topic, _)) if pattern.starts_with('/') => vec![pattern.clone(), topic.into()],
-        _ => vec![pattern.clone()],
-    };
-    patterns.iter().flat_map(widened).collect()
+    let whole = |pattern: &String| pattern.starts_with('/') && !pattern.contains(['.', '*']);
+    if patterns.iter().all(whole) { patterns.to_vec() } else { Vec::new() }
 }
 
 fn check_rate(rate: Rate, format: Format) -> Result<()> {

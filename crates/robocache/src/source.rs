@@ -45,6 +45,8 @@ pub(crate) struct Input {
     /// Ordered by split, then as found.
     pub(crate) recordings: Vec<Recording>,
     pub(crate) findings: Vec<Finding>,
+    /// Files that say what the recordings are, with the root of each.
+    pub(crate) companions: Vec<(usize, Object)>,
     options: ReadOptions,
 }
 
@@ -52,7 +54,7 @@ pub(crate) struct Input {
 #[derive(Debug)]
 pub(crate) struct Recording {
     pub(crate) root: usize,
-    /// File or folder, relative to the root.
+    /// File or folder, relative to the root; behind the root's own name where there are several.
     pub(crate) name: String,
     pub(crate) files: Vec<Object>,
     pub(crate) format: Format,
@@ -100,17 +102,30 @@ impl Recording {
 impl Input {
     /// Finds every recording below `locations`.
     pub(crate) fn open(locations: &[String], options: ReadOptions) -> Result<Self> {
-        let mut input = Self { roots: Vec::new(), recordings: Vec::new(), findings: Vec::new(), options };
+        let mut input = Self {
+            roots: Vec::new(),
+            recordings: Vec::new(),
+            findings: Vec::new(),
+            companions: Vec::new(),
+            options,
+        };
         for location in locations {
             input.add(location)?;
         }
-        let mut splits: Vec<Option<String>> = Vec::new();
-        for recording in &input.recordings {
-            if !splits.contains(&recording.split()) {
-                splits.push(recording.split());
+        if input.roots.len() > 1 {
+            for recording in &mut input.recordings {
+                recording.name = format!("{}/{}", label(&input.roots, recording.root), recording.name);
             }
         }
-        input.recordings.sort_by_key(|recording| splits.iter().position(|s| *s == recording.split()));
+        // What belongs to no split is training data, as the writers take it to be.
+        let split = |recording: &Recording| recording.split().unwrap_or_else(|| "train".into());
+        let mut splits: Vec<String> = Vec::new();
+        for recording in &input.recordings {
+            if !splits.contains(&split(recording)) {
+                splits.push(split(recording));
+            }
+        }
+        input.recordings.sort_by_key(|recording| splits.iter().position(|s| *s == split(recording)));
         Ok(input)
     }
 
@@ -144,6 +159,12 @@ impl Input {
         let unread = objects.iter().filter(|o| !o.key.ends_with(".mcap") && !used.contains(o.key.as_str()));
         self.report_unread(unread.filter(|o| !COMPANIONS.contains(&file_name(&o.key))).collect());
         if self.recordings.len() == before {
+            if let Some(finding) = self.findings.iter().find(|f| f.code == "unread-recording") {
+                return Err(Error::invalid(format!(
+                    "{location}: no recordings found; {}: {}",
+                    finding.subject, finding.message
+                )));
+            }
             return Err(Error::invalid(format!(
                 "{location}: no recordings found {}; this version reads MCAP and rosbag2 (.mcap) \
                 and RLDS/TFDS (features.json with .tfrecord files)",
@@ -162,6 +183,8 @@ impl Input {
         let inputs: Vec<InputFile> =
             files.iter().map(|f| InputFile { path: f.key.clone(), size: f.size }).collect();
         let layout = info.layout(&inputs).map_err(|e| within(folder, e))?;
+        let companions = files.iter().filter(|f| COMPANIONS.contains(&file_name(&f.key)));
+        self.companions.extend(companions.map(|&object| (root, object.clone())));
         let rate = self.rate_of(folder, info.dataset_name())?;
         self.findings.extend(layout.findings);
         self.findings.extend(info.findings().iter().cloned());
@@ -222,29 +245,32 @@ impl Input {
         if !text.contains("rosbag2_bagfile_information") {
             return Ok(()); // some other tool's metadata
         }
+        let unread =
+            |problem: String| Finding::new("unread-recording", join(folder, "metadata.yaml"), problem);
         let names = match bag_files(&text) {
             Ok(names) => names,
             Err(e) => {
-                self.findings.push(Finding::new(
-                    "unread-recording",
-                    join(folder, "metadata.yaml"),
-                    e.to_string(),
-                ));
+                self.findings.push(unread(e.to_string()));
                 return Ok(());
             }
         };
-        let mut files = Vec::new();
+        let mut files: Vec<&Object> = Vec::new();
         for name in names {
             let key = join(folder, &name);
-            let object = objects.iter().find(|o| o.key == key).ok_or_else(|| {
+            let Some(object) = objects.iter().find(|o| o.key == key) else {
+                used.extend(files.iter().map(|file| file.key.as_str()));
                 let problem = format!(
-                    "metadata.yaml lists this file, which is not there; restore it or remove {folder}"
+                    "it lists {name}, which is not there, so the recording is left out; restore the file"
                 );
-                ReadError::new(&key, problem)
-            })?;
-            used.insert(&object.key);
-            files.push(object.clone());
+                self.findings.push(unread(problem));
+                return Ok(());
+            };
+            files.push(object);
         }
+        used.extend(files.iter().map(|file| file.key.as_str()));
+        let files: Vec<Object> = files.into_iter().cloned().collect();
+        let metadata = objects.iter().find(|o| o.key == join(folder, "metadata.yaml"));
+        self.companions.extend(metadata.map(|object| (root, object.clone())));
         let name = if folder.is_empty() {
             files.first().map_or(String::new(), |f| f.key.clone())
         } else {
@@ -270,12 +296,12 @@ impl Input {
     }
 
     /// Reads the episodes `episodes` of a recording (all if `None`) in order, handing each, or what is wrong with it, to
-    /// `visit` until that breaks. Every chunk of bytes read is told to `progress`.
+    /// `visit`, until that or `progress`, which is told of every chunk of bytes read, breaks.
     pub(crate) fn read(
         &self,
         recording: usize,
         episodes: Option<Range<u64>>,
-        progress: &dyn Fn(u64),
+        progress: &dyn Fn(u64) -> ControlFlow<()>,
         visit: &mut dyn FnMut(Result<Box<Trajectory>, ReadError>) -> ControlFlow<()>,
     ) -> Result<Vec<SourceRead>> {
         let recording = &self.recordings[recording];
@@ -294,9 +320,9 @@ impl Input {
                     let bytes = store.read(&recording.files[file].key, range)?;
                     read[file].0 += bytes.len() as u64;
                     read[file].1.update(&bytes);
-                    progress(bytes.len() as u64);
+                    let flow = progress(bytes.len() as u64);
                     match reader.provide(&bytes) {
-                        Ok(()) => ControlFlow::Continue(()),
+                        Ok(()) => flow,
                         Err(error) => {
                             let _ = visit(Err(error));
                             break;
@@ -336,6 +362,7 @@ impl Input {
             )),
             Format::Rlds { info, split, rate, episodes: expected } => {
                 let file = files.next().expect("an RLDS recording is one file");
+                let file = InputFile { path: recording.name.clone(), ..file };
                 let rate = *rate;
                 let instants = Instants::new(move |k| rate.instant_ns(k));
                 let reader =
@@ -353,6 +380,14 @@ impl Recording {
             Format::Rlds { split, .. } => split.clone(),
         }
     }
+}
+
+/// The last part of a root's location, with its number where two share it.
+fn label(roots: &[Arc<dyn Store>], root: usize) -> String {
+    let last = |root: &Arc<dyn Store>| file_name(root.location().trim_end_matches('/')).to_string();
+    let name = last(&roots[root]);
+    let shared = roots.iter().filter(|other| last(other) == name).count() > 1;
+    if shared { format!("{name}[{root}]") } else { name }
 }
 
 /// Opens a folder, or the folder of a single file with nothing but that file in it.

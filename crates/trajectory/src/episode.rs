@@ -173,9 +173,17 @@ impl Trajectory {
             .sum()
     }
 
+    /// Where the feature called `name` is: indices of its stream and of the feature in it.
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<(usize, usize)> {
+        let within = |s: &Stream| s.features.iter().position(|f| f.name == name);
+        self.streams.iter().enumerate().find_map(|(stream, s)| within(s).map(|feature| (stream, feature)))
+    }
+
     /// The feature called `name`, with the stream it belongs to.
     #[must_use]
     pub fn feature(&self, name: &str) -> Option<(&Stream, &Feature)> {
-        self.streams.iter().find_map(|s| s.features.iter().find(|f| f.name == name).map(|f| (s, f)))
+        self.position(name)
+            .map(|(stream, feature)| (&self.streams[stream], &self.streams[stream].features[feature]))
     }
 }

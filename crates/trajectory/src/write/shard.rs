@@ -9,7 +9,7 @@ use parquet::file::metadata::KeyValue;
 
 use super::summary::{self, EpisodeSummary, ShardSummary};
 use super::table::{Place, ROW_GROUP_BYTES, ROW_GROUP_ROWS, Table};
-use super::{Format, Rate, WriteError};
+use super::{Format, ImageHistogram, Rate, WriteError};
 use crate::{FrameColumn, Frames, Schema};
 
 /// The key under which a staged file keeps its masked rows: JSON, a list of `[first row, rows]`.
@@ -64,6 +64,28 @@ impl<W: Write + Send> ShardWriter<W> {
     /// written and the next may follow. After any other error the writer must be dropped.
     pub fn append(&mut self, frames: &Frames) -> Result<EpisodeSummary, WriteError> {
         let (summary, histograms) = summary::summarise(&self.table, frames)?;
+        self.write(frames, summary, histograms)
+    }
+
+    /// Appends the pieces of one episode that was cut: all of them or none.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_pieces(&mut self, pieces: &[Frames]) -> Result<(), WriteError> {
+        let summaries: Vec<_> =
+            pieces.iter().map(|frames| summary::summarise(&self.table, frames)).collect::<Result<_, _>>()?;
+        for (frames, (summary, histograms)) in pieces.iter().zip(summaries) {
+            self.write(frames, summary, histograms)?;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        frames: &Frames,
+        summary: EpisodeSummary,
+        histograms: Vec<Option<ImageHistogram>>,
+    ) -> Result<EpisodeSummary, WriteError> {
         let task_index: Vec<i64> = self.learn_tasks(frames, &summary);
         let first_index = self.summary.rows;
         let place = Place {
