@@ -10,6 +10,7 @@
 //! Invariants, as absences: no marker is ever changed or removed while work goes on; nothing a loser wrote is ever read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub enum PublishError {
         location: String,
     },
     /// A marker or plan is there but is not one.
-    #[error("{key}: not a file of this version: {problem}")]
+    #[error("{key}: {problem}")]
     Damaged {
         /// Which.
         key: String,
@@ -55,7 +56,14 @@ pub struct Ledger {
     store: Arc<dyn Store>,
     prefix: String,
     attempt: String,
+    pause: Duration,
 }
+
+/// How often a file that is refused as existing, yet cannot be seen, is asked for.
+const TRIES: u32 = 8;
+
+/// The first pause between two such tries; each later one is twice as long, 1.3 s in all.
+const PAUSE: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,7 +76,7 @@ impl Ledger {
     /// The record below `prefix`, written to as `attempt`, a name no other process has.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, prefix: &str, attempt: &str) -> Self {
-        Self { store, prefix: prefix.into(), attempt: attempt.into() }
+        Self { store, prefix: prefix.into(), attempt: attempt.into(), pause: PAUSE }
     }
 
     /// Makes sure that the store refuses a second create.
@@ -98,16 +106,10 @@ impl Ledger {
     /// Proposes `bytes` under `name` and returns what is agreed on: the first proposal.
     ///
     /// # Errors
-    /// If the storage fails.
+    /// If the storage fails, or says that there is a proposal and never shows it.
     pub fn agree(&self, name: &str, bytes: &[u8]) -> Result<Vec<u8>, PublishError> {
-        let key = format!("{}/{name}", self.prefix);
-        match self.store.put_if_absent(&key, bytes)? {
-            Put::Created => Ok(bytes.to_vec()),
-            Put::AlreadyExists => self.store.get(&key)?.ok_or_else(|| PublishError::Damaged {
-                key,
-                problem: "it existed and is gone; is another job using this folder?".into(),
-            }),
-        }
+        let standing = self.create(&format!("{}/{name}", self.prefix), bytes)?;
+        Ok(standing.unwrap_or_else(|| bytes.to_vec()))
     }
 
     /// A key for the data of `task` that no other attempt uses.
@@ -127,7 +129,8 @@ impl Ledger {
     /// Records that `task` is done. Everything `outcome` speaks of is durable by now.
     ///
     /// # Errors
-    /// If the storage fails; the task may count as done nevertheless, which a rerun will see.
+    /// If the storage fails, or says that there is a marker and never shows it; the task may count as done nevertheless,
+    /// which a rerun will see.
     pub fn complete<T: Serialize + DeserializeOwned>(
         &self,
         task: &str,
@@ -136,28 +139,47 @@ impl Ledger {
         let key = self.marker_key(task);
         let marker = Marker { attempt: self.attempt.clone(), outcome };
         let bytes = serde_json::to_vec(&marker).expect("outcomes have string keys");
-        loop {
-            if self.store.put_if_absent(&key, &bytes)? == Put::Created {
-                return Ok(Completion::Won);
+        match self.create(&key, &bytes)? {
+            None => Ok(Completion::Won),
+            Some(standing) if parse::<T>(&key, &standing)?.attempt == self.attempt => Ok(Completion::Won),
+            Some(_) => Ok(Completion::Lost),
+        }
+    }
+
+    /// Creates `key`, or returns what stands there already.
+    fn create(&self, key: &str, bytes: &[u8]) -> Result<Option<Vec<u8>>, PublishError> {
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                // Refused, yet not there: a delayed view of the folder.
+                std::thread::sleep(self.pause * (1 << (attempt - 1)));
             }
-            match self.marker::<T>(task)? {
-                Some(standing) if standing.attempt == self.attempt => return Ok(Completion::Won),
-                Some(_) => return Ok(Completion::Lost),
-                None => {} // refused, yet not there: a delayed view of the folder; ask again
+            if self.store.put_if_absent(key, bytes)? == Put::Created {
+                return Ok(None);
+            }
+            if let Some(standing) = self.store.get(key)? {
+                return Ok(Some(standing));
             }
         }
+        let problem = "the storage says that it exists and shows no file there; remove it if it is a folder, \
+                       make sure that nothing else deletes files here, and run again";
+        Err(PublishError::Damaged { key: key.into(), problem: problem.into() })
     }
 
     fn marker<T: DeserializeOwned>(&self, task: &str) -> Result<Option<Marker<T>>, PublishError> {
         let key = self.marker_key(task);
-        let Some(bytes) = self.store.get(&key)? else { return Ok(None) };
-        let marker = serde_json::from_slice(&bytes);
-        marker.map(Some).map_err(|e| PublishError::Damaged { key, problem: e.to_string() })
+        self.store.get(&key)?.map(|bytes| parse(&key, &bytes)).transpose()
     }
 
     fn marker_key(&self, task: &str) -> String {
         format!("{}/done/{task}.json", self.prefix)
     }
+}
+
+fn parse<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<Marker<T>, PublishError> {
+    serde_json::from_slice(bytes).map_err(|error| PublishError::Damaged {
+        key: key.into(),
+        problem: format!("not a file of this version: {error}"),
+    })
 }
 
 #[cfg(test)]
@@ -202,7 +224,23 @@ mod tests {
         let store = MemoryStore::default();
         (&store as &dyn Store).put("work/done/t.json", b"{").unwrap();
         let error = ledger(&store, "a").outcome::<u32>("t").unwrap_err().to_string();
-        assert!(error.starts_with("work/done/t.json: "), "{error}");
+        assert!(error.starts_with("work/done/t.json: not a file of this version: "), "{error}");
+    }
+
+    /// A folder where the marker should be, as an example: its name is taken and there is no file to read.
+    #[test]
+    fn what_exists_and_cannot_be_seen_is_named_after_a_few_tries() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("work/done/t.json")).unwrap();
+        std::fs::create_dir_all(dir.path().join("work/plan.json")).unwrap();
+        let store = crate::store::LocalStore::new(dir.path().to_str().unwrap(), "work/tmp");
+        let mut ledger = Ledger::new(Arc::new(store), "work", "a");
+        ledger.pause = Duration::ZERO;
+        let done = ledger.complete("t", 1u32).unwrap_err();
+        assert!(matches!(&done, PublishError::Damaged { key, .. } if key == "work/done/t.json"), "{done}");
+        assert!(done.to_string().contains("run again"), "{done}");
+        let plan = ledger.agree("plan.json", b"one").unwrap_err();
+        assert!(matches!(&plan, PublishError::Damaged { key, .. } if key == "work/plan.json"), "{plan}");
     }
 
     /// A store that lets everyone create.

@@ -48,7 +48,8 @@ pub enum StoreError {
         /// The full location asked for.
         key: String,
     },
-    /// The location can never be served: a scheme this build has not, a key that leaves the root, a missing permission.
+    /// The location can never be served: a scheme this build has not, a key that leaves the root, a missing permission, a
+    /// file where a folder is needed, a file system without hard links.
     #[error("{location}: {problem}")]
     Unsupported {
         /// The location asked for.

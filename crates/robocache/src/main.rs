@@ -43,7 +43,7 @@ use config::{Cli, Command};
 use error::Error;
 
 fn main() -> ExitCode {
-    let expanded = match base::config::expand(std::env::args().collect()) {
+    let expanded = match base::config::expand(std::env::args_os()) {
         Ok(expanded) => expanded,
         Err(error) => return fail(&error.into()),
     };
