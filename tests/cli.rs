@@ -226,7 +226,8 @@ fn plan_says_what_would_be_done_and_writes_nothing() {
     };
     let found = plan(&["--json", "--shard-size", "7KB"]).json();
     assert_eq!(found["job"]["recipe"]["rate"], "50");
-    assert_eq!(found["job"]["inputs"].as_array().unwrap().len(), 3);
+    // Three files of episodes and the two that describe them.
+    assert_eq!(found["job"]["inputs"].as_array().unwrap().len(), 5);
     assert!(found["job"]["shards"].as_array().unwrap().len() >= 3);
     assert!(plan(&[]).stdout.contains("observation.state"), "people read a table");
     assert!(!output.exists());

@@ -73,7 +73,7 @@ const FIXTURES: &[Case] = &[
     ),
     Case::refused(
         "nan_values.mcap",
-        &["/joint_states.position, sample 10: component elbow is not a finite number"],
+        &["/joint_states.position, sample 10: component elbow is NaN, infinite or beyond single precision"],
     ),
     // The marks end at 11 s, before the joints do.
     Case::new("episodes_topic.mcap", 1, 551),

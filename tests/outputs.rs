@@ -67,7 +67,7 @@ fn an_input_of_the_same_size_with_other_content_is_refused_by_name() {
 fn an_input_with_a_file_more_or_less_is_refused_by_name() {
     let made = made();
     copy(&fixture("rlds_bad_crc/1.0.0"), &made.input.join("another"));
-    made.refused(&[], &["another/rlds_bad_crc-train.tfrecord-00000-of-00001", "was not there"]);
+    made.refused(&[], &["the input has another/", "was not there"]);
     fs::remove_dir_all(made.input.join("another")).unwrap();
     let shard = bytes(&made.one_shard());
     fs::remove_file(made.one_shard()).unwrap();
@@ -76,6 +76,30 @@ fn an_input_with_a_file_more_or_less_is_refused_by_name() {
     // A split that is not there at all is only noted by itself, but is another input.
     fs::remove_file(made.input.join("rlds_multi-val.tfrecord-00000-of-00001")).unwrap();
     made.refused(&[], &["the input lacks rlds_multi-val.tfrecord-00000-of-00001"]);
+}
+
+/// A file that nothing is read from may come and go; what decides how the input is read may not.
+#[test]
+fn the_job_is_known_by_what_determines_its_bytes_alone() {
+    let made = made();
+    write(&made.input.join("notes.txt"), b"not data");
+    preprocess(&made.input, &made.output, &FIVE).exits(0);
+    let described = made.input.join("dataset_info.json");
+    let text = String::from_utf8(bytes(&described)).unwrap();
+    write(&described, text.replace("1.0.0", "1.0.1").into_bytes());
+    made.refused(&[], &["dataset_info.json changed since the work began"]);
+}
+
+#[test]
+fn an_output_inside_its_input_and_an_input_given_twice_are_refused() {
+    let made = made();
+    let inside = made.input.join("results");
+    let outcome = preprocess(&made.input, &inside, &FIVE).exits(2);
+    assert!(outcome.stderr.contains("lies inside the input"), "{outcome}");
+    assert!(!inside.exists());
+    let again = [&FIVE[..], &["--input-dir", made.input.to_str().unwrap()]].concat();
+    let outcome = preprocess(&made.input, &made.folder.path().join("new"), &again).exits(2);
+    assert!(outcome.stderr.contains("given twice"), "{outcome}");
 }
 
 #[test]

@@ -148,6 +148,12 @@ impl dyn Store + '_ {
     }
 }
 
+/// Whether the location `inner` is `outer` or lies below it, links followed. Neither need exist.
+#[must_use]
+pub fn contains(outer: &str, inner: &str) -> bool {
+    local::real_path(inner).starts_with(local::real_path(outer))
+}
+
 /// Opens the store at `location`: a path or a `file://` URL. Unfinished uploads live under the key prefix `scratch`, which
 /// listings leave out.
 ///
@@ -265,6 +271,18 @@ mod tests {
         store.sweep().unwrap();
         assert!(!root.join("work/tmp").exists());
         store.sweep().unwrap();
+    }
+
+    #[test]
+    fn a_location_contains_what_lies_below_it_however_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_str().unwrap();
+        std::os::unix::fs::symlink(root, dir.path().join("link")).unwrap();
+        assert!(contains(root, &format!("file://{root}/a/new/folder")));
+        assert!(contains(&format!("{root}/link/"), &format!("{root}/x")));
+        assert!(contains(root, root));
+        assert!(!contains(&format!("{root}/ab"), &format!("{root}/abc")));
+        assert!(!contains(&format!("{root}/x"), root));
     }
 
     #[test]

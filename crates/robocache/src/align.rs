@@ -468,6 +468,74 @@ mod tests {
     }
 
     #[test]
+    fn an_event_is_not_lost_between_rows_whatever_it_is_counted_in() {
+        let blip = Column::I64(vec![0, 0, 1, 0, 0, 0]);
+        let times = [0, 2, 4, 6, 10, 20];
+        let recipe = recipe(vec![scalar("/a", Dtype::Bool, "any")], &[], OnGap::Split);
+        let frames = one(trajectory(vec![stream("/a", &times, blip, None)]), &recipe).unwrap();
+        assert_eq!(frames[0].columns, [FrameColumn::Bool(vec![false, true, false])]);
+    }
+
+    #[test]
+    fn events_do_not_bound_an_episode_and_a_late_latched_topic_is_masked_until_it_speaks() {
+        let a = stream("/a", &[0, 10, 20, 30], Column::F64(vec![0.0, 1.0, 2.0, 3.0]), None);
+        let event = stream("/b", &[20], Column::Bool(vec![true]), None);
+        let mut recipe = recipe(
+            vec![scalar("/a", Dtype::Float32, "linear"), scalar("/b", Dtype::Bool, "any")],
+            &["/b"],
+            OnGap::Mask,
+        );
+        let rule = recipe.streams.get_mut("/b").unwrap();
+        (rule.events_only, rule.continuous) = (true, false);
+        let frames = one(trajectory(vec![a.clone(), event]), &recipe).unwrap();
+        assert_eq!(frames[0].columns[1], FrameColumn::Bool(vec![false, false, true, false]));
+        assert_eq!(frames[0].masked, [false; 4]);
+        recipe.streams.get_mut("/b").unwrap().events_only = false;
+        recipe.columns[1].parts[0].policy = "hold".into();
+        let mut late = stream("/b", &[20], Column::Bool(vec![true]), None);
+        late.latched = true;
+        let frames = one(trajectory(vec![a, late]), &recipe).unwrap();
+        assert_eq!(frames[0].masked, [true, true, false, false]);
+    }
+
+    #[test]
+    fn an_episode_that_is_all_gap_is_an_error_not_a_silence() {
+        let a = stream("/a", &[5, 10, 15, 500], Column::F64(vec![0.0; 4]), None);
+        let mut recipe = recipe(vec![scalar("/a", Dtype::Float32, "linear")], &[], OnGap::Split);
+        // The first row is a sample; without it only the gap is left.
+        recipe.rate = "1".into();
+        assert_eq!(one(trajectory(vec![a.clone()]), &recipe).unwrap()[0].rows(), 1);
+        let b = stream("/b", &[50, 60], Column::F64(vec![0.0, 1.0]), None);
+        recipe.columns.push(scalar("/b", Dtype::Float32, "linear"));
+        recipe.streams.insert("/b".into(), recipe.streams["/a"].clone());
+        let error = one(trajectory(vec![a, b]), &recipe).unwrap_err().to_string();
+        assert!(error.contains("--on-gap split leaves no row"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_place() {
+        let recipe = recipe(vec![scalar("/a", Dtype::Float32, "linear")], &[], OnGap::Mask);
+        let huge = trajectory(vec![stream("/a", &[0, 10], Column::F64(vec![0.0, f64::MAX]), None)]);
+        assert!(
+            one(huge, &recipe)
+                .unwrap_err()
+                .to_string()
+                .contains("sample 1: component 0 is NaN, infinite or beyond")
+        );
+        let mut wide = stream("/a", &[0, 10], Column::F64(vec![0.0; 4]), None);
+        wide.features[0].shape = vec![2];
+        assert!(
+            one(trajectory(vec![wide]), &recipe)
+                .unwrap_err()
+                .to_string()
+                .contains("its shape is [2] here, []")
+        );
+        let far = trajectory(vec![stream("/a", &[0, 10, 40_000_000_000], Column::F64(vec![0.0; 3]), None)]);
+        let error = one(far, &recipe).unwrap_err().to_string();
+        assert!(error.contains("/a, sample 2") && error.contains("--max-episode-size"), "{error}");
+    }
+
+    #[test]
     fn a_task_stands_from_its_message_on() {
         let texts = Column::Str(Blobs::from_iter([b"first".as_slice(), b"then"]));
         let mut recipe = recipe(vec![scalar("/a", Dtype::Float32, "linear")], &[], OnGap::Mask);

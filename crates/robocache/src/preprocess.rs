@@ -92,6 +92,7 @@ fn run(args: &PreprocessArgs, settings: &Settings) -> Result<Manifest> {
     for note in &settings.notes {
         eprintln!("note: {note}");
     }
+    check_places(&settings.inputs, &args.output.output_dir)?;
     let input = Input::open(&settings.inputs, settings.read.clone())?;
     let proposed = Plan::make(&input, settings)?;
     for finding in &proposed.findings {
@@ -130,6 +131,26 @@ fn run(args: &PreprocessArgs, settings: &Settings) -> Result<Manifest> {
         // Whatever went wrong here, another process may have finished the job meanwhile and cleared what it no longer needs.
         Err(error) => committed(&*store)?.ok_or(error),
     }
+}
+
+/// An output inside an input would be read by the next run; an input twice would be every episode twice.
+fn check_places(inputs: &[String], output: &str) -> Result<()> {
+    for (number, input) in inputs.iter().enumerate() {
+        if store::contains(input, output) {
+            return Err(Error::invalid(format!(
+                "the output {output} lies inside the input {input}, whose next run would read it; choose a folder outside"
+            )));
+        }
+        if let Some(other) =
+            inputs.iter().enumerate().find(|(n, other)| *n != number && store::contains(other, input))
+        {
+            return Err(Error::invalid(format!(
+                "the input {input} is given twice: {} holds it already",
+                other.1
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn writer_rate(settings: &Settings) -> Rate {

@@ -159,7 +159,11 @@ impl Input {
         let unread = objects.iter().filter(|o| !o.key.ends_with(".mcap") && !used.contains(o.key.as_str()));
         self.report_unread(unread.filter(|o| !COMPANIONS.contains(&file_name(&o.key))).collect());
         if self.recordings.len() == before {
-            if let Some(finding) = self.findings.iter().find(|f| f.code == "unread-recording") {
+            if let Some(finding) = self
+                .findings
+                .iter()
+                .find(|f| ["unread-recording", "missing-split"].contains(&f.code.as_str()))
+            {
                 return Err(Error::invalid(format!(
                     "{location}: no recordings found; {}: {}",
                     finding.subject, finding.message

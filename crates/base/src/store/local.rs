@@ -16,6 +16,18 @@ use tempfile::NamedTempFile;
 
 use super::{Object, Put, Store, StoreError, Upload, check_key};
 
+/// Where a location really is: links followed as far as it exists.
+pub(super) fn real_path(location: &str) -> PathBuf {
+    let path = std::path::absolute(location.strip_prefix("file://").unwrap_or(location));
+    let path = path.unwrap_or_else(|_| location.into());
+    for known in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(known), path.strip_prefix(known)) {
+            return real.join(rest);
+        }
+    }
+    path
+}
+
 /// A folder as a store.
 #[derive(Debug, Clone)]
 pub struct LocalStore {
