@@ -10,7 +10,7 @@ use trajectory::read::ReadError;
 use trajectory::{Column, Dtype, Feature, Stream, Trajectory};
 
 use crate::config::Edge;
-use crate::recipe::{Components, Recipe, RecipeColumn, RecipePart};
+use crate::recipe::{Components, Recipe, RecipeColumn, RecipePart, StreamRule};
 use crate::units::show_ns;
 
 /// An episode with its grid.
@@ -64,22 +64,23 @@ pub(crate) fn place(trajectory: Trajectory, recipe: &Recipe, bytes_max: u64) -> 
         let max_gap = rule.max_gap_ns.unwrap_or_else(|| default_max_gap_ns(&stream.times_ns));
         let found = locate(&stream.times_ns, &grid, if rule.continuous { max_gap } else { i64::MAX })
             .map_err(|e| problem(e.to_string()).feature(name))?;
-        if stream.latched && !rule.events_only {
-            // What a latched topic says is known from its message on, not before.
-            for (mask, presence) in masked.iter_mut().zip(&found.presence) {
-                *mask |= *presence == Presence::Before && rule.edge != Edge::Nan;
-            }
-        }
-        if rule.continuous {
-            for (mask, presence) in masked.iter_mut().zip(&found.presence) {
-                let unknown = matches!(presence, Presence::Gap | Presence::Stale);
-                let outside = matches!(presence, Presence::Before | Presence::After | Presence::Stale);
-                *mask |= unknown && !(outside && rule.edge == Edge::Nan);
-            }
+        for (mask, &presence) in masked.iter_mut().zip(&found.presence) {
+            *mask |= is_unknown(presence, rule);
         }
         located.insert(name.to_string(), found);
     }
     Ok(Placed { grid, located, masked, sources, trajectory })
+}
+
+/// Whether a stream leaves a row without a value to rely on.
+fn is_unknown(presence: Presence, rule: &StreamRule) -> bool {
+    match presence {
+        Presence::Inside | Presence::After => false,
+        Presence::Gap => rule.continuous,
+        Presence::Stale => rule.continuous && rule.edge != Edge::Nan,
+        // A latched topic bounds no episode, but is known from its message on only. Events have simply not happened yet.
+        Presence::Before => !rule.events_only && rule.edge != Edge::Nan,
+    }
 }
 
 /// Bytes that one output row takes in memory, blobs aside, which are not copied.
