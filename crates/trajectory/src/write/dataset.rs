@@ -7,10 +7,11 @@ use std::collections::HashMap;
 
 use super::histogram::Histograms;
 use super::images::ImageHistogram;
+use super::merged::{self, MergedColumn, merged_moments};
 use super::stats::{self, ColumnStats, ComponentStats, Counted, Moments};
 use super::table::{self, Leaf};
-use super::{EpisodeSummary, Format, Rate, ShardSummary, WriteError, lerobot, parquet};
-use crate::{ColumnSpec, Dtype, Schema};
+use super::{EpisodeSummary, Format, Rate, ShardSummary, WriteError};
+use crate::{Dtype, Schema};
 
 /// Files in one `chunk-XXX` folder, as lerobot's `DEFAULT_CHUNK_SIZE`.
 pub(super) const FILES_PER_CHUNK: u64 = 1000;
@@ -32,31 +33,6 @@ pub struct ShardOffsets {
 #[must_use]
 pub fn data_path(file: u64) -> String {
     format!("data/chunk-{:03}/file-{:03}.parquet", file / FILES_PER_CHUNK, file % FILES_PER_CHUNK)
-}
-
-/// The `meta/` files of a dataset, `(path, content)`, in the order to publish them: nothing reads the dataset before the
-/// last one, `meta/info.json`, is there.
-///
-/// # Errors
-/// If `histograms` are not those of all the dataset's files.
-pub fn metadata(
-    dataset: &Dataset<'_>,
-    histograms: &Histograms,
-) -> Result<Vec<(String, Vec<u8>)>, WriteError> {
-    let named = |path: &str, content| (path.to_owned(), content);
-    Ok(match dataset.format {
-        Format::LeRobot => vec![
-            named(lerobot::EPISODES_PATH, lerobot::episodes_table(dataset)?),
-            named(lerobot::TASKS_PATH, lerobot::tasks_table(dataset)?),
-            named(lerobot::STATS_PATH, lerobot::stats(dataset, histograms)?),
-            named(lerobot::INFO_PATH, lerobot::info(dataset)?),
-        ],
-        Format::Parquet => vec![
-            named(parquet::EPISODES_PATH, parquet::episodes_table(dataset)?),
-            named(parquet::STATS_PATH, parquet::stats(dataset, histograms)?),
-            named(parquet::INFO_PATH, parquet::info(dataset)?),
-        ],
-    })
 }
 
 /// All shards of an output, added up.
@@ -116,7 +92,7 @@ impl<'a> Dataset<'a> {
         let mut task_index: HashMap<&str, i64> = HashMap::new();
         let mut files = 0;
         for shard in shards {
-            check(schema, shard)?;
+            merged::check(schema, shard)?;
             let local = shard.tasks.iter().map(|task| {
                 *task_index.entry(task).or_insert_with(|| {
                     out.tasks.push(task);
@@ -318,80 +294,4 @@ fn bool_quantiles(moments: &Moments) -> [f64; 5] {
     let trues = (moments.mean * moments.valid as f64).round() as u64;
     let falses = moments.valid.saturating_sub(trues);
     Counted::new([(0.0, falses), (1.0, trues)].into_iter()).stats().quantiles
-}
-
-/// What a column's episodes add up to.
-#[derive(Debug, Clone)]
-pub(super) struct MergedColumn {
-    /// Rows that are not masked.
-    pub(super) rows: u64,
-    pub(super) components: Vec<Moments>,
-}
-
-/// Per column over all episodes; `None` for columns without numbers of their own.
-pub(super) fn merged_moments(
-    schema: &Schema,
-    shards: &[ShardSummary],
-) -> Result<Vec<Option<MergedColumn>>, WriteError> {
-    let empty = |spec: &ColumnSpec| match spec.dtype {
-        Dtype::Float32 | Dtype::Int64 | Dtype::Bool => {
-            Some(MergedColumn { rows: 0, components: vec![Moments::default(); table::components(spec)] })
-        }
-        Dtype::String | Dtype::Bytes | Dtype::Image => None,
-    };
-    let mut out: Vec<_> = schema.columns.iter().map(empty).collect();
-    for shard in shards {
-        check(schema, shard)?;
-        for episode in &shard.episodes {
-            for (all, stats) in out.iter_mut().zip(&episode.stats) {
-                let (Some(all), Some(stats)) = (all, stats) else { continue };
-                all.rows += stats.rows;
-                all.components.iter_mut().zip(&stats.components).for_each(|(all, c)| all.merge(&c.moments));
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// Whether a summary, which may come from a file, fits the schema and itself.
-fn check(schema: &Schema, shard: &ShardSummary) -> Result<(), WriteError> {
-    let fail = |problem: &str| Err(WriteError::Staged(format!("a shard's summary {problem}")));
-    if shard.images.len() != schema.columns.len() {
-        return fail("has another number of columns");
-    }
-    if shard.images.iter().flatten().any(|image| image.channels.iter().any(|counts| counts.len() != 256)) {
-        return fail("has an image histogram without 256 bins");
-    }
-    let mut rows = 0_u64;
-    for episode in &shard.episodes {
-        rows = rows.saturating_add(episode.length);
-        let task_rows = episode.task_rows.iter().fold(0_u64, |sum, &rows| sum.saturating_add(rows));
-        if episode.length == 0
-            || task_rows != episode.length
-            || episode.tasks.len() != episode.task_rows.len()
-        {
-            return fail("has an episode whose tasks do not cover its rows");
-        }
-        if episode.tasks.iter().any(|task| !shard.tasks.contains(task)) {
-            return fail("has an episode with an unlisted task");
-        }
-        if episode.stats.len() != schema.columns.len() {
-            return fail("has another number of columns");
-        }
-        for (spec, stats) in schema.columns.iter().zip(&episode.stats) {
-            let expected = match spec.dtype {
-                Dtype::Float32 | Dtype::Int64 | Dtype::Bool => Some(table::components(spec)),
-                Dtype::Image => Some(3),
-                Dtype::String | Dtype::Bytes => None,
-            };
-            let too_many = stats.as_ref().is_some_and(|s| s.rows > episode.length);
-            if stats.as_ref().map(|s| s.components.len()) != expected || too_many {
-                return fail("has statistics of another shape");
-            }
-        }
-    }
-    if rows != shard.rows {
-        return fail("does not have the rows of its episodes");
-    }
-    Ok(())
 }

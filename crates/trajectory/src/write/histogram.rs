@@ -62,7 +62,7 @@ impl ColumnRanges {
     /// # Errors
     /// If a summary was not made with `schema`.
     pub fn new(schema: &Schema, shards: &[ShardSummary]) -> Result<Self, WriteError> {
-        let moments = super::dataset::merged_moments(schema, shards)?;
+        let moments = super::merged::merged_moments(schema, shards)?;
         let columns = schema.columns.iter().zip(moments).map(|(spec, moments)| {
             let integers = match spec.dtype {
                 Dtype::Float32 => false,
