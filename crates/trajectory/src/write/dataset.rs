@@ -170,7 +170,7 @@ impl<'a> Dataset<'a> {
         })
     }
 
-    /// The global index of a task, -1 if it is not there (which [`check`] excludes).
+    /// The global index of a task, -1 if it is not there (which [`merged::check`] excludes).
     pub(super) fn task_index(&self) -> HashMap<&'a str, i64> {
         self.tasks.iter().enumerate().map(|(index, &task)| (task, index as i64)).collect()
     }

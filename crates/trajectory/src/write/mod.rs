@@ -8,7 +8,7 @@
 //!    [`rewrite()`] copies a staged file to its published place with global indices. Encoded columns are copied as they
 //!    are; only the index columns are written anew. On its way it counts [`Histograms`] for global quantiles.
 //!
-//! [`metadata`] then gives the `meta/` files of the dataset, in the order they should be published: the last one makes
+//! [`metadata()`] then gives the `meta/` files of the dataset, in the order they should be published: the last one makes
 //! the dataset readable.
 //!
 //! Invariants: bytes in, bytes out; what is written follows from format, schema, rate and episodes alone, so any number
