@@ -249,3 +249,31 @@ fn help_goes_to_stdout_and_shows_every_default() {
     assert!(run(["--version"]).exits(0).stdout.starts_with("robocache "));
     run(["preprocess"]).exits(2).complains("--input-dir");
 }
+
+/// The stamps of this recording step back by half a second; its log times do not.
+#[test]
+fn a_topic_goes_by_the_clock_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    let bag = fixture("backwards_stamps.mcap");
+    preprocess(&bag, &output, &[]).exits(2).complains("say --clock /joint_states=log-time");
+    preprocess(&bag, &folder.path().join("log"), &["--clock", "/joint_states=log-time"]).exits(0);
+    preprocess(&bag, &folder.path().join("bad"), &["--clock", "/joint_states=sundial"])
+        .exits(2)
+        .complains("header-stamp");
+}
+
+#[test]
+fn inspect_shows_what_include_leaves() {
+    let names = |pattern: &str| {
+        let found =
+            run(["inspect", "tests/fixtures/mcap_compression/none.mcap", "--json", "--include", pattern])
+                .exits(0)
+                .json();
+        let streams = found["episodes"][0]["streams"].as_array().unwrap().clone();
+        streams.iter().map(|s| s["name"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("/joint*"), ["/joint_states"]);
+    assert_eq!(names("*.orientation"), ["/ee_pose"]);
+    assert_eq!(names("zzz*"), [""; 0]);
+}

@@ -44,6 +44,7 @@ struct State {
     total: u64,
     rows: u64,
     bytes: u64,
+    resumed: u64,
     last_line: Option<Instant>,
 }
 
@@ -66,6 +67,19 @@ impl Progress {
     /// `bytes` more of the input have been read.
     pub fn read(&self, bytes: u64) {
         self.update(|state| state.bytes += bytes);
+    }
+
+    /// `bytes` of the input were dealt with in an earlier run.
+    pub fn resumed(&self, bytes: u64) {
+        let first = {
+            let mut state = self.state.lock().expect("no one panics while counting");
+            state.resumed += bytes;
+            state.resumed == bytes
+        };
+        if first {
+            self.say("continuing an earlier run: what it finished is kept");
+        }
+        self.update(|_| {});
     }
 
     /// One more of what is counted is done, with `rows` rows.
@@ -92,7 +106,8 @@ impl Progress {
     fn update(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().expect("no one panics while counting");
         change(&mut state);
-        self.bar.set_position(state.bytes.min(state.total));
+        let position = (state.bytes + state.resumed).min(state.total);
+        self.bar.set_position(position);
         if !self.bar.is_hidden() {
             self.bar.set_message(self.line(&state));
             return;
@@ -100,7 +115,7 @@ impl Progress {
         let now = Instant::now();
         if state.last_line.map_or(now - self.watch.0, |last| now - last) >= LINE_EVERY {
             state.last_line = Some(now);
-            let percent = 100 * state.bytes / state.total.max(1);
+            let percent = 100 * position / state.total.max(1);
             eprintln!("{percent:>3}%  {}", self.line(&state));
         }
     }

@@ -46,6 +46,8 @@ pub(crate) struct Manifest {
     pub(crate) format: String,
     pub(crate) episodes: u64,
     pub(crate) rows: u64,
+    /// Of those, the rows in gaps, which statistics leave out.
+    pub(crate) masked_rows: u64,
     /// Inputs as they were given.
     pub(crate) sources: Vec<String>,
     pub(crate) inputs: Vec<SourceRead>,
@@ -125,7 +127,8 @@ impl Commit<'_> {
             bytes: bytes.len() as u64,
             sha256: hex(&Sha256::digest(bytes)),
         }));
-        let manifest = self.manifest(&outcomes, &dataset, files);
+        let masked_rows = summaries.iter().flat_map(|s| &s.episodes).map(|episode| episode.masked_rows).sum();
+        let manifest = self.manifest(&outcomes, &dataset, masked_rows, files);
         self.store.put(MANIFEST, &pretty(&manifest))?;
         self.store.put_if_absent(COMMIT, &info.1)?;
         self.clean()?;
@@ -171,6 +174,7 @@ impl Commit<'_> {
         &self,
         outcomes: &[ShardOutcome],
         dataset: &Dataset<'_>,
+        masked_rows: u64,
         mut files: Vec<PublishedFile>,
     ) -> Manifest {
         let mut findings: Vec<CountedFinding> =
@@ -188,6 +192,7 @@ impl Commit<'_> {
             format: self.plan.job.format.clone(),
             episodes: dataset.episodes(),
             rows: dataset.rows(),
+            masked_rows,
             sources: self.plan.sources.clone(),
             inputs: outcomes.iter().flat_map(|outcome| outcome.sources.clone()).collect(),
             recipe: self.plan.job.recipe.clone(),

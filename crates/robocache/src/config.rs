@@ -61,6 +61,10 @@ pub(crate) struct InputArgs {
     /// `topic:/recording` (while that topic is true)
     #[arg(long, env = "ROBOCACHE_EPISODES_FROM", default_value = "file", value_name = "RULE")]
     pub(crate) episodes_from: EpisodesFrom,
+    /// Which clock a topic goes by, as `/joint_states=log-time` (or `header-stamp`); repeatable. By default the stamp in the
+    /// message's header, unless it is empty or counts from another origin
+    #[arg(long, env = "ROBOCACHE_CLOCK", value_name = "TOPIC=CLOCK", value_delimiter = ',')]
+    pub(crate) clock: Vec<String>,
     /// Shift a topic's clock, as `/camera/image=-12ms`; repeatable
     #[arg(
         long,

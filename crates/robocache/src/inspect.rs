@@ -9,12 +9,14 @@ use base::telemetry::Progress;
 use resample::{check_times, default_max_gap_ns, median_period_ns};
 use serde::Serialize;
 use trajectory::read::ReadError;
+use trajectory::read::bag::TopicFilter;
 use trajectory::{Clock, Finding, Meaning, Stream, Trajectory};
 
 use crate::config::InspectArgs;
 use crate::draft;
 use crate::error::{Error, Result};
 use crate::map::Map;
+use crate::recipe::keeps;
 use crate::settings::read_options;
 use crate::source::Input;
 use crate::units::{ByteSize, show_ns};
@@ -89,6 +91,7 @@ struct FeatureReport {
 /// Runs the command.
 pub(crate) fn inspect(args: &InspectArgs, tables: toml::Table) -> Result<Exit> {
     let options = read_options(&args.input, &Map::read(tables, None)?)?;
+    let filter = TopicFilter { include: args.input.include.clone(), exclude: args.input.exclude.clone() };
     let input = Input::open(&args.paths, options)?;
     let total = input.recordings.iter().map(crate::source::Recording::bytes).sum();
     let progress = Progress::new("episodes", total);
@@ -111,8 +114,9 @@ pub(crate) fn inspect(args: &InspectArgs, tables: toml::Table) -> Result<Exit> {
             &mut |episode| {
                 let mut report = seen.borrow_mut();
                 match episode {
-                    Ok(trajectory) => {
+                    Ok(mut trajectory) => {
                         progress.done(0);
+                        retain(&mut trajectory, &filter);
                         report.episodes.push(describe_episode(&trajectory));
                         sample.get_or_insert(*trajectory);
                     }
@@ -154,6 +158,15 @@ pub(crate) fn inspect(args: &InspectArgs, tables: toml::Table) -> Result<Exit> {
         );
     }
     Ok(if report.errors.is_empty() { Exit::Done } else { Exit::DoneWithSkips })
+}
+
+/// Leaves the features that `--include` and `--exclude` leave, and the streams that have any.
+fn retain(trajectory: &mut Trajectory, filter: &TopicFilter) {
+    for stream in &mut trajectory.streams {
+        let name = stream.name.clone();
+        stream.features.retain(|feature| keeps(filter, &name, feature));
+    }
+    trajectory.streams.retain(|stream| !stream.features.is_empty());
 }
 
 fn describe_recording(recording: &crate::source::Recording) -> RecordingReport {

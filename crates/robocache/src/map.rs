@@ -16,6 +16,8 @@
 //! [stream."/gripper/closed"]
 //! required = false
 //! max_gap = "2s"
+//! edge = "hold"                                 # or "nan", "trim"
+//! clock = "log-time"                            # or "header-stamp"
 //! clock_offset = "-12ms"
 //! ```
 
@@ -25,7 +27,7 @@ use base::config::read_tables;
 use clap::ValueEnum;
 use resample::Policy;
 use toml::{Table, Value};
-use trajectory::{Feature, Trajectory};
+use trajectory::{Clock, Feature, Trajectory};
 
 use crate::config::Edge;
 use crate::error::{Error, Result};
@@ -50,6 +52,7 @@ pub(crate) struct StreamOptions {
     pub(crate) max_gap_ns: Option<i64>,
     pub(crate) edge: Option<Edge>,
     pub(crate) clock_offset_ns: Option<i64>,
+    pub(crate) clock: Option<Clock>,
 }
 
 /// A feature or some of its components: `/joint_states.position`, `…[0:3]`, `…[2]`, `…[panda_joint1,panda_joint2]`, `….x`.
@@ -158,13 +161,17 @@ impl Map {
                     "clock_offset" => {
                         rule.clock_offset_ns = Some(span().ok_or_else(|| wrong("a time such as \"-12ms\""))?);
                     }
+                    "clock" => {
+                        let clock = value.as_str().and_then(parse_clock);
+                        rule.clock = Some(clock.ok_or_else(|| wrong("\"log-time\" or \"header-stamp\""))?);
+                    }
                     "edge" => {
                         let edge = value.as_str().and_then(|text| Edge::from_str(text, false).ok());
                         rule.edge = Some(edge.ok_or_else(|| wrong("hold, nan or trim"))?);
                     }
                     _ => {
                         return Err(Error::invalid(format!(
-                            "[stream.\"{name}\"] `{key}` is unknown; there are required, max_gap, edge, clock_offset"
+                            "[stream.\"{name}\"] `{key}` is unknown; there are required, max_gap, edge, clock, clock_offset"
                         )));
                     }
                 }
@@ -172,6 +179,15 @@ impl Map {
             self.streams.insert(name, rule);
         }
         Ok(())
+    }
+}
+
+/// A clock by the name that `inspect` shows.
+pub(crate) fn parse_clock(text: &str) -> Option<Clock> {
+    match text {
+        "log-time" => Some(Clock::LogTime),
+        "header-stamp" => Some(Clock::HeaderStamp),
+        _ => None,
     }
 }
 
@@ -216,14 +232,15 @@ impl Selector {
             None => format!("0 to {}", feature.width().saturating_sub(1)),
         };
         Error::invalid(format!(
-            "`{}` selects no component of {}; there are {there_are}",
+            "`{}` names a component that {} does not have; there are {there_are}",
             self.0, feature.name
         ))
     }
 
     fn no_feature(&self, trajectory: &Trajectory) -> Error {
         let names = trajectory.streams.iter().flat_map(|s| &s.features).map(|f| f.name.as_str());
-        let nearest = names.clone().min_by_key(|name| distance(name, &self.0));
+        let close = |name: &&str| distance(name, &self.0) <= self.0.len() / 3;
+        let nearest = names.clone().filter(close).min_by_key(|name| distance(name, &self.0));
         let hint = nearest.map_or(String::new(), |name| format!("; did you mean `{name}`?"));
         let all: Vec<&str> = names.collect();
         Error::invalid(format!(
@@ -278,7 +295,7 @@ pub(crate) fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trajectory::{Clock, Column, Meaning, Origin, Stream};
+    use trajectory::{Column, Meaning, Origin, Stream};
 
     fn trajectory() -> Trajectory {
         let feature = |name: &str, names: &[&str]| Feature {

@@ -123,10 +123,7 @@ impl FirstPass<'_> {
     fn shard(&self, task: &str, shard: &Shard) -> Result<(ShardOutcome, ShardSummary)> {
         if let Some(outcome) = self.ledger.outcome::<ShardOutcome>(task)? {
             let summary = self.summary(&outcome)?;
-            self.progress.read(shard.bytes());
-            for episode in &summary.episodes {
-                self.progress.done(episode.length);
-            }
+            self.progress.resumed(shard.bytes());
             for skipped in &outcome.skipped {
                 (self.report)(&skipped.into());
             }

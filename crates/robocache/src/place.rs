@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use resample::{Grid, Located, Policy, Presence, Rate, check_times, default_max_gap_ns, locate};
 use trajectory::read::ReadError;
-use trajectory::{Column, Dtype, Feature, Stream, Trajectory};
+use trajectory::{Clock, Column, Dtype, Feature, Stream, Trajectory};
 
 use crate::config::Edge;
 use crate::recipe::{Components, Recipe, RecipeColumn, RecipePart, StreamRule};
@@ -41,10 +41,19 @@ pub(crate) fn place(trajectory: Trajectory, recipe: &Recipe, bytes_max: u64) -> 
     for name in recipe.streams.keys() {
         let stream = trajectory.streams.iter().find(|s| s.name == *name);
         let stream = stream.ok_or_else(|| {
-            problem("this stream, which the output is made of, is missing".into()).feature(name)
+            problem(
+                "this stream, which the first episode had and the output is made of, is missing; process recordings of \
+                 another kind by themselves, or choose what is common with --include or a map"
+                    .into(),
+            )
+            .feature(name)
         })?;
         check_times(&stream.times_ns).map_err(|e| {
-            let error = problem(format!("{e} on its {} clock", clock_name(stream))).feature(name);
+            let cure = match stream.clock {
+                Clock::HeaderStamp => format!("; if its log times are sound, say --clock {name}=log-time"),
+                _ => String::new(),
+            };
+            let error = problem(format!("{e} on its {} clock{cure}", clock_name(stream))).feature(name);
             e.index().map_or(error.clone(), |index| error.index(index as u64))
         })?;
         used.insert(name, stream);
@@ -122,10 +131,10 @@ fn too_long(
 
 fn clock_name(stream: &Stream) -> &'static str {
     match stream.clock {
-        trajectory::Clock::HeaderStamp => "header-stamp",
-        trajectory::Clock::LogTime => "log-time",
-        trajectory::Clock::PublishTime => "publish-time",
-        trajectory::Clock::NominalRate => "nominal",
+        Clock::HeaderStamp => "header-stamp",
+        Clock::LogTime => "log-time",
+        Clock::PublishTime => "publish-time",
+        Clock::NominalRate => "nominal",
     }
 }
 

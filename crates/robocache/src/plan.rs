@@ -56,6 +56,7 @@ pub(crate) struct Job {
 pub(crate) struct Reading {
     pub(crate) episodes_from: String,
     pub(crate) clock_offsets_ns: BTreeMap<String, i64>,
+    pub(crate) clocks: BTreeMap<String, trajectory::Clock>,
     pub(crate) include: Vec<String>,
     pub(crate) exclude: Vec<String>,
     pub(crate) max_episode_bytes: u64,
@@ -147,6 +148,7 @@ impl Plan {
             reading: Reading {
                 episodes_from: settings.read.bag.episodes.to_string(),
                 clock_offsets_ns: settings.read.bag.clock_offsets_ns.clone(),
+                clocks: settings.read.bag.clocks.clone(),
                 include: filter.include.clone(),
                 exclude: filter.exclude.clone(),
                 max_episode_bytes: settings.read.limits.episode_bytes,
@@ -188,10 +190,14 @@ impl Plan {
                         now.path
                     ));
                 }
+                Some(then) if then.size != now.size => {
+                    let (path, then, now) = (&now.path, then.size, now.size);
+                    return Some(format!("{path} changed since the work began ({then} to {now} bytes)"));
+                }
                 Some(then) if then != now => {
+                    let path = &now.path;
                     return Some(format!(
-                        "{} changed since the work began ({} to {} bytes)",
-                        now.path, then.size, now.size
+                        "{path} changed since the work began: it was written anew (`cp -p` keeps the time)"
                     ));
                 }
                 Some(_) => {}
@@ -202,8 +208,9 @@ impl Plan {
             ("--target-frequency", new.recipe.rate != old.recipe.rate),
             ("--on-gap", new.recipe.on_gap != old.recipe.on_gap),
             ("the task", new.recipe.task != old.recipe.task),
+            ("robot_type", new.recipe.robot_type != old.recipe.robot_type),
             ("the columns or their policies", new.recipe.columns != old.recipe.columns),
-            ("how streams bound an episode", new.recipe.streams != old.recipe.streams),
+            ("--max-gap, --edge or a [stream] table", new.recipe.streams != old.recipe.streams),
             ("how the input is read", new.reading != old.reading || new.recordings != old.recordings),
             ("--shard-size or --episodes", new.shards != old.shards),
             ("this program's version", new.algorithm != old.algorithm),

@@ -16,9 +16,10 @@ use crate::config::{OnError, PlanArgs, PreprocessArgs};
 use crate::error::{Error, Result};
 use crate::pipeline::FirstPass;
 use crate::plan::Plan;
+use crate::recipe::GAP_MASK;
 use crate::settings::Settings;
 use crate::source::Input;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, count};
 
 const PLAN: &str = "plan.json";
 
@@ -35,14 +36,19 @@ pub(crate) fn preprocess(args: &PreprocessArgs, tables: toml::Table) -> Result<E
         );
     }
     let skipped = manifest.skipped.len();
-    let summary = format!(
-        "{} episodes, {} rows at {} Hz in {}{}",
-        manifest.episodes,
+    let mut summary = format!(
+        "{}, {} rows at {} Hz in {}",
+        count(manifest.episodes, "episode"),
         manifest.rows,
         manifest.recipe.rate,
-        args.output.output_dir,
-        if skipped > 0 { format!("; {skipped} left out, see {MANIFEST}") } else { String::new() }
+        args.output.output_dir
     );
+    if manifest.masked_rows > 0 {
+        summary += &format!("; {} rows lie in gaps and are marked in `{GAP_MASK}`", manifest.masked_rows);
+    }
+    if skipped > 0 {
+        summary += &format!("; {skipped} left out, see {MANIFEST}");
+    }
     out!("{summary}");
     pod::termination_message(&summary);
     let expected = args.run.on_error == OnError::Skip || pod::in_pod();
@@ -228,15 +234,20 @@ fn committed(store: &dyn Store) -> Result<Option<Manifest>> {
     manifest.map(Some).map_err(|e| Error::invalid(format!("{MANIFEST} cannot be read: {e}")))
 }
 
-/// Without a map, columns are named after topics, which no training code looks for.
+/// A LeRobot dataset that no policy can train on is legal, but hardly meant.
 fn warn_untrainable(settings: &Settings, plan: &Plan) {
-    let trainable = |name: &str| name == "action" || name.starts_with("observation.");
-    if settings.wishes.format == Format::LeRobot
-        && !plan.job.schema.columns.iter().any(|c| trainable(&c.name))
-    {
+    if settings.wishes.format != Format::LeRobot {
+        return;
+    }
+    let has = |what: &str| {
+        plan.job.schema.columns.iter().any(|c| c.name == what || c.name.starts_with(&format!("{what}.")))
+    };
+    let missing: Vec<&str> = ["observation", "action"].into_iter().filter(|what| !has(what)).collect();
+    if !missing.is_empty() {
         eprintln!(
-            "note: no column is called observation.* or action, so policies cannot train on this; draft a map with \
-             `robocache inspect {} --write-map map.toml` and pass it as --map map.toml",
+            "note: no column is called {}, which policies train on; draft a map with `robocache inspect {} --write-map map.toml` \
+             and pass it as --map map.toml",
+            missing.join(" or "),
             settings.inputs.join(" ")
         );
     }

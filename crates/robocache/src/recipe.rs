@@ -240,7 +240,8 @@ fn task_of(sample: &Trajectory, wishes: &Wishes, findings: &mut Vec<Finding>) ->
             findings.push(Finding::new(
                 "no-task",
                 "task",
-                "the recording names no task, so it is empty; say it with --task or the map's task or task_from",
+                "nothing in the recording is declared to be the task, so it is empty; say it with --task, or in a map by task or \
+                 task_from",
             ));
             Ok(Task::Text(String::new()))
         }
@@ -257,11 +258,11 @@ fn wanted_columns(
     if !wishes.map.columns.is_empty() {
         return wishes.map.columns.clone();
     }
-    let features = sample.streams.iter().flat_map(|s| &s.features);
+    let features = sample.streams.iter().flat_map(|s| s.features.iter().map(move |f| (s, f)));
     let mut out = Vec::new();
-    for feature in features {
+    for (stream, feature) in features {
         let is_task = matches!(task, Task::Feature(name) if *name == feature.name);
-        if is_task || !keeps(&wishes.filter, sample, feature) {
+        if is_task || !keeps(&wishes.filter, &stream.name, feature) {
             continue;
         }
         let name = column_name(feature);
@@ -276,9 +277,8 @@ fn wanted_columns(
     out
 }
 
-/// A pattern may name a whole topic or one of its features.
-fn keeps(filter: &TopicFilter, sample: &Trajectory, feature: &Feature) -> bool {
-    let stream = sample.feature(&feature.name).map_or("", |(stream, _)| stream.name.as_str());
+/// Whether `--include` and `--exclude` leave a feature: a pattern may name its whole stream or itself.
+pub(crate) fn keeps(filter: &TopicFilter, stream: &str, feature: &Feature) -> bool {
     let any = |patterns: &[String]| {
         let one = |pattern: &String| TopicFilter { include: vec![pattern.clone()], exclude: vec![] };
         patterns.iter().any(|p| one(p).allows(&feature.name) || one(p).allows(stream))

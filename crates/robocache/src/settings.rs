@@ -7,7 +7,7 @@ use trajectory::write::Format;
 
 use crate::config::{DtypeArg, InputArgs, PreprocessArgs};
 use crate::error::{Error, Result};
-use crate::map::{Map, parse_policy};
+use crate::map::{Map, parse_clock, parse_policy};
 use crate::recipe::Wishes;
 use crate::source::ReadOptions;
 use crate::units::Span;
@@ -39,7 +39,7 @@ impl Settings {
         let filtered = !filter.include.is_empty() || !filter.exclude.is_empty();
         if filtered && !map.columns.is_empty() {
             notes.push(
-                "a map names every column itself: --include and --exclude only say which topics are read"
+                "a map names every column itself: --include and --exclude at most say which topics are read"
                     .into(),
             );
         }
@@ -84,6 +84,16 @@ pub(crate) fn read_options(args: &InputArgs, map: &Map) -> Result<ReadOptions> {
     let offsets =
         map.streams.iter().filter_map(|(name, options)| Some((name.clone(), options.clock_offset_ns?)));
     bag.clock_offsets_ns.extend(offsets);
+    bag.clocks.extend(map.streams.iter().filter_map(|(name, options)| Some((name.clone(), options.clock?))));
+    for text in &args.clock {
+        let parsed = text.rsplit_once('=').and_then(|(topic, clock)| Some((topic, parse_clock(clock)?)));
+        let (topic, clock) = parsed.ok_or_else(|| {
+            Error::invalid(format!(
+                "--clock {text}: write TOPIC=log-time or TOPIC=header-stamp, as /joint_states=log-time"
+            ))
+        })?;
+        bag.clocks.insert(topic.into(), clock);
+    }
     for text in &args.clock_offset {
         let parsed =
             text.rsplit_once('=').and_then(|(topic, span)| Some((topic, span.parse::<Span>().ok()?)));

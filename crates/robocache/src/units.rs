@@ -93,6 +93,11 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// `1 episode`, `2 episodes`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Nanoseconds as people read them.
 #[expect(clippy::cast_precision_loss, reason = "for display")]
 pub(crate) fn show_ns(nanoseconds: i64) -> String {

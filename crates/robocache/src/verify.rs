@@ -14,7 +14,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use trajectory::write::{Format, RowPlaces, read_places};
 
-use crate::commit::{COMMIT, MANIFEST, Manifest, PublishedFile, SCRATCH};
+use crate::commit::{COMMIT, MANIFEST, Manifest, PublishedFile, SCRATCH, WORK};
 use crate::config::VerifyArgs;
 use crate::error::{Error, Result};
 use crate::pipeline::stored_file;
@@ -59,15 +59,23 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Exit> {
 }
 
 fn check(store: &Arc<dyn Store>) -> Result<Report> {
-    if store.get(COMMIT)?.is_none() {
-        return Err(Error::invalid(format!(
-            "{} is not a finished output: {COMMIT} is missing; run the same preprocess command again to finish it",
-            store.location()
-        )));
-    }
-    let manifest = store.get(MANIFEST)?.ok_or_else(|| {
-        Error::invalid(format!("{} has no {MANIFEST}: it was not made by this program", store.location()))
-    })?;
+    let location = store.location();
+    let manifest = store.get(MANIFEST)?;
+    let manifest = match (manifest, store.get(COMMIT)?) {
+        (Some(manifest), Some(_)) => manifest,
+        (None, Some(_)) => {
+            let problem = format!(
+                "{location}: {MANIFEST} is missing: the output is damaged; remove it and make it anew"
+            );
+            return Err(Error::invalid(problem));
+        }
+        (_, None) if !store.list(&format!("{WORK}/"))?.is_empty() => {
+            return Err(Error::invalid(format!(
+                "{location} is not a finished output: {COMMIT} is missing; run the same preprocess command again to finish it"
+            )));
+        }
+        (_, None) => return Err(Error::invalid(format!("{location}: there is no output of this program"))),
+    };
     let manifest: Manifest = serde_json::from_slice(&manifest)
         .map_err(|e| Error::invalid(format!("{MANIFEST} cannot be read: {e}")))?;
     let format: Format = manifest.format.parse().map_err(Error::Invalid)?;

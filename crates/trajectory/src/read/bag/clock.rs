@@ -14,16 +14,22 @@ use crate::{Clock, Column, Feature, Finding, Stream};
 /// Stamps that differ from log time by more, at the median, do not count from the same origin.
 const FOREIGN_NS: u64 = 60_000_000_000;
 
-/// The streams of `topic` with instants in Unix nanoseconds.
+/// The streams of `topic` with instants in Unix nanoseconds, on the clock the user chose or else the better one.
 ///
 /// # Errors
 /// When an instant with `offset_ns` added does not fit.
 pub(super) fn streams_of(
     topic: Topic,
     offset_ns: i64,
+    chosen: Option<Clock>,
     findings: &mut Vec<Finding>,
 ) -> Result<Vec<Stream>, String> {
-    let clock = choose(&topic, offset_ns, findings);
+    let stamped = topic.streams.iter().any(|s| !s.header_ns.is_empty());
+    let clock = match chosen {
+        Some(Clock::HeaderStamp) if stamped => Clock::HeaderStamp,
+        Some(Clock::LogTime) => Clock::LogTime,
+        _ => choose(&topic, offset_ns, findings),
+    };
     let latched = topic.latched;
     let mut streams = Vec::with_capacity(topic.streams.len());
     for mut builder in topic.streams {

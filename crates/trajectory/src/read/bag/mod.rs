@@ -151,7 +151,8 @@ impl BagReader {
         for topic in topics.finish(findings) {
             let name = topic.name.clone();
             let offset_ns = self.options.clock_offsets_ns.get(&name).copied().unwrap_or(0);
-            let of_topic = clock::streams_of(topic, offset_ns, findings)
+            let chosen = self.options.clocks.get(&name).copied();
+            let of_topic = clock::streams_of(topic, offset_ns, chosen, findings)
                 .map_err(|problem| ReadError::new(&self.name, problem).feature(&name))?;
             let marks_episodes = self.options.episodes == EpisodesFrom::Topic(name);
             if marks_episodes { &mut marks } else { &mut streams }.extend(of_topic);

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::Clock;
+
 /// How a recording is read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BagOptions {
@@ -14,6 +16,8 @@ pub struct BagOptions {
     pub episodes: EpisodesFrom,
     /// Nanoseconds added to every instant of a topic, by topic name.
     pub clock_offsets_ns: BTreeMap<String, i64>,
+    /// Topics whose clock is the user's choice ([`Clock::LogTime`] or [`Clock::HeaderStamp`]) and not found out.
+    pub clocks: BTreeMap<String, Clock>,
     /// Which topics are decoded.
     pub topics: TopicFilter,
 }
