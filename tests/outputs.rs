@@ -240,3 +240,17 @@ fn the_same_input_elsewhere_gives_the_same_data() {
     assert!(one.remove("meta/robocache.json") != two.remove("meta/robocache.json"), "sources are recorded");
     assert!(one == two, "more than the provenance differs");
 }
+
+/// Half of a split recording is not a recording.
+#[test]
+fn a_bag_that_lacks_a_file_is_left_out_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    copy(&fixture("split_bag"), &input.join("broken"));
+    copy(&fixture("split_bag"), &input.join("whole"));
+    let first = fs::read_dir(input.join("broken")).unwrap().map(|e| e.unwrap().path());
+    let first = first.filter(|p| p.extension().is_some_and(|e| e == "mcap")).min().unwrap();
+    fs::remove_file(first).unwrap();
+    let outcome = preprocess(&input, &output, &[]).exits(0).complains("unread-recording");
+    assert!(outcome.stdout.starts_with("1 episode,"), "{outcome}");
+}

@@ -12,7 +12,7 @@ use trajectory::read::ReadError;
 use trajectory::write::{Format, Rate};
 
 use crate::commit::{COMMIT, Commit, CountedFinding, MANIFEST, Manifest, SCRATCH, WORK, pretty};
-use crate::config::{OnError, PlanArgs, PreprocessArgs};
+use crate::config::{OnError, OnGap, PlanArgs, PreprocessArgs};
 use crate::error::{Error, Result};
 use crate::pipeline::FirstPass;
 use crate::plan::Plan;
@@ -82,6 +82,9 @@ pub(crate) fn plan(args: &PlanArgs, tables: toml::Table) -> Result<Exit> {
             format!("{:?}", column.shape),
             parts.join(" + ")
         );
+    }
+    if plan.job.recipe.on_gap == OnGap::Mask {
+        out!("  {GAP_MASK:<32} {:<8} {:<14} rows inside a gap", "bool", "[]");
     }
     for finding in &plan.findings {
         out!("\nnote [{}] {}: {}", finding.code, finding.subject, finding.message);

@@ -187,7 +187,8 @@ impl Input {
         let inputs: Vec<InputFile> =
             files.iter().map(|f| InputFile { path: f.key.clone(), size: f.size }).collect();
         let layout = info.layout(&inputs).map_err(|e| within(folder, e))?;
-        let companions = files.iter().filter(|f| COMPANIONS.contains(&file_name(&f.key)));
+        let descriptions = ["features.json", "dataset_info.json"];
+        let companions = files.iter().filter(|f| descriptions.contains(&file_name(&f.key)));
         self.companions.extend(companions.map(|&object| (root, object.clone())));
         let rate = self.rate_of(folder, info.dataset_name())?;
         self.findings.extend(layout.findings);
@@ -258,20 +259,17 @@ impl Input {
                 return Ok(());
             }
         };
-        let mut files: Vec<&Object> = Vec::new();
-        for name in names {
-            let key = join(folder, &name);
-            let Some(object) = objects.iter().find(|o| o.key == key) else {
-                used.extend(files.iter().map(|file| file.key.as_str()));
-                let problem = format!(
-                    "it lists {name}, which is not there, so the recording is left out; restore the file"
-                );
-                self.findings.push(unread(problem));
-                return Ok(());
-            };
-            files.push(object);
-        }
+        let find = |name: &String| objects.iter().find(|o| o.key == join(folder, name));
+        let files: Vec<&Object> = names.iter().filter_map(find).collect();
+        // Parts of a recording are not recordings of their own, whether or not it is whole.
         used.extend(files.iter().map(|file| file.key.as_str()));
+        if let Some(missing) = names.iter().find(|name| find(name).is_none()) {
+            let problem = format!(
+                "it lists {missing}, which is not there, so the recording is left out; restore the file"
+            );
+            self.findings.push(unread(problem));
+            return Ok(());
+        }
         let files: Vec<Object> = files.into_iter().cloned().collect();
         let metadata = objects.iter().find(|o| o.key == join(folder, "metadata.yaml"));
         self.companions.extend(metadata.map(|object| (root, object.clone())));
