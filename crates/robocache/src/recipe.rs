@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use resample::{Policy, Rotation};
 use serde::{Deserialize, Serialize};
 use trajectory::read::bag::TopicFilter;
-use trajectory::write::Format;
+use trajectory::write::{Format, OWN_COLUMNS};
 use trajectory::{
     Column, ColumnKind, ColumnSpec, Dtype, Feature, Finding, Meaning, QuaternionOrder, Schema, Trajectory,
 };
@@ -16,10 +16,6 @@ use trajectory::{
 use crate::config::{Edge, OnGap, Preset};
 use crate::error::{Error, Result};
 use crate::map::{Map, Selected, Selector};
-
-/// Column names the formats keep for themselves.
-const RESERVED: [&str; 8] =
-    ["timestamp", "timestamp_ns", "frame_index", "episode_index", "index", "task_index", "task", GAP_MASK];
 
 /// Rows inside a gap, under `--on-gap mask`. Must not begin with `observation` or `action`: a policy would be fed it.
 pub(crate) const GAP_MASK: &str = "gap_mask";
@@ -294,7 +290,7 @@ pub(crate) fn column_name(feature: &Feature) -> String {
         _ => name.to_string(),
     };
     let name = name.trim_start_matches('/').replace('/', ".");
-    if RESERVED.contains(&name.as_str()) { format!("source.{name}") } else { name }
+    if is_reserved(&name) { format!("source.{name}") } else { name }
 }
 
 fn column(
@@ -432,6 +428,11 @@ fn last_name(feature: &Feature) -> &str {
     name.rsplit(['.', '/']).next().unwrap_or_default()
 }
 
+/// Names that the formats or the mask keep for themselves.
+fn is_reserved(name: &str) -> bool {
+    name == GAP_MASK || OWN_COLUMNS.contains(&name)
+}
+
 fn check_names(columns: &[RecipeColumn]) -> Result<()> {
     let mut seen = BTreeSet::new();
     for column in columns {
@@ -441,10 +442,10 @@ fn check_names(columns: &[RecipeColumn]) -> Result<()> {
                 "two features would both be called `{name}`; name them in a map"
             )));
         }
-        if RESERVED.contains(&name) || name.contains('/') || name.is_empty() {
+        if is_reserved(name) || name.contains('/') || name.is_empty() {
             return Err(Error::invalid(format!(
                 "`{name}` cannot be a column's name: no `/`, and not one of {}; name the feature in a map",
-                RESERVED.join(", ")
+                [&OWN_COLUMNS[..], &[GAP_MASK]].concat().join(", ")
             )));
         }
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use trajectory::read::bag::duration_ns;
+
 /// A span of time in nanoseconds, typed as `1.5s`, `200ms`, `30us`, `10ns`, with an optional sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -16,21 +18,17 @@ pub(crate) struct ByteSize {
 }
 
 /// `number` times `scale`, exactly, if it is a whole number.
-fn scaled(number: &str, scale: i64) -> Option<i64> {
-    let (sign, digits) = match number.strip_prefix('-') {
-        Some(digits) => (-1, digits),
-        None => (1, number),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+fn scaled(number: &str, scale: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
         return None;
     }
-    let denominator = 10i64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let numerator: i64 = format!("{whole}{fraction}").parse().ok()?;
-    let product = i128::from(numerator) * i128::from(scale);
-    let exact = product % i128::from(denominator) == 0;
-    exact.then(|| i64::try_from(sign * product / i128::from(denominator)).ok())?
+    let denominator = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let numerator: u64 = format!("{whole}{fraction}").parse().ok()?;
+    let product = u128::from(numerator) * u128::from(scale);
+    let exact = product % u128::from(denominator) == 0;
+    exact.then(|| u64::try_from(product / u128::from(denominator)).ok())?
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
@@ -42,17 +40,9 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (number, unit) = split_unit(text.trim());
-        let scale = match unit {
-            "s" => Some(1_000_000_000),
-            "ms" => Some(1_000_000),
-            "us" => Some(1_000),
-            "ns" => Some(1),
-            _ => None,
-        };
-        scale
-            .and_then(|scale| scaled(number, scale))
-            .map(|nanoseconds| Self { nanoseconds })
+        let (sign, length) = text.trim().strip_prefix('-').map_or((1, text.trim()), |length| (-1, length));
+        duration_ns(length)
+            .map(|nanoseconds| Self { nanoseconds: sign * nanoseconds })
             .ok_or_else(|| format!("`{text}` is not a time: write `1.5s`, `200ms`, `30us` or `10ns`"))
     }
 }
@@ -72,7 +62,7 @@ impl FromStr for ByteSize {
             "GiB" => Some(1 << 30),
             _ => None,
         };
-        let bytes = scale.and_then(|scale| scaled(number, scale)).and_then(|bytes| u64::try_from(bytes).ok());
+        let bytes = scale.and_then(|scale| scaled(number, scale));
         bytes
             .filter(|&bytes| bytes > 0)
             .map(|bytes| Self { bytes })

@@ -49,6 +49,7 @@ pub use rewrite::rewrite;
 pub use shard::ShardWriter;
 pub use stats::{ColumnStats, ComponentStats, Moments, QUANTILES};
 pub use summary::{EpisodeSummary, ShardSummary};
+pub use table::OWN_COLUMNS;
 
 /// What a dataset is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -287,14 +287,16 @@ fn encode_feature(out: WriterPropertiesBuilder, spec: &ColumnSpec) -> WriterProp
     }
 }
 
+/// Names that the writers use themselves, in either format; `task` is what a LeRobot item calls its task string.
+pub const OWN_COLUMNS: [&str; 7] =
+    ["timestamp", "timestamp_ns", "frame_index", "episode_index", "index", "task_index", "task"];
+
 fn check_column(format: Format, spec: &ColumnSpec) -> Result<(), WriteError> {
     let fail = |problem: &str| Err(WriteError::schema(&spec.name, problem));
-    // "task" is what a LeRobot item calls the task string.
-    let own = ["timestamp", "timestamp_ns", "frame_index", "episode_index", "index", "task_index", "task"];
     if spec.name.is_empty() {
         return fail("has no name");
     }
-    if own.contains(&spec.name.as_str()) {
+    if OWN_COLUMNS.contains(&spec.name.as_str()) {
         return fail("has a name that the writer itself uses; rename it");
     }
     if spec.shape.contains(&0) {

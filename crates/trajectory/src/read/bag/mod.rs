@@ -27,7 +27,9 @@ mod stream;
 mod tests;
 mod topic;
 
-pub use options::{BagMetadataError, BagOptions, EpisodesFrom, ParseEpisodesError, TopicFilter, bag_files};
+pub use options::{
+    BagMetadataError, BagOptions, EpisodesFrom, ParseEpisodesError, TopicFilter, bag_files, duration_ns,
+};
 
 use std::collections::{BTreeMap, VecDeque};
 

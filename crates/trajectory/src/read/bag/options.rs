@@ -91,7 +91,8 @@ impl fmt::Display for EpisodesFrom {
 const UNITS: [(&str, i64); 4] = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
 
 /// Parses `1.5s` exactly, without going through a float; `None` unless positive and whole in nanoseconds.
-fn duration_ns(text: &str) -> Option<i64> {
+#[must_use]
+pub fn duration_ns(text: &str) -> Option<i64> {
     let (number, scale) =
         UNITS.iter().rev().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)))?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
